@@ -1,0 +1,1 @@
+"""The commands ``optic-trigger`` and ``optic-stage``; heavy imports inside the functions."""

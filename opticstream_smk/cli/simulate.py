@@ -1,0 +1,1 @@
+"""``optic-trigger simulate``: a synthetic acquisition, and how well it was processed."""

@@ -1,0 +1,100 @@
+"""``optic-stage NAME --config C [ids]``: run one stage, by ids and never by paths."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opticstream_smk.cli.main import guard, set_up_logging
+from opticstream_smk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from opticstream_smk.config import Config
+    from opticstream_smk.state.psoct import Place
+
+# Stage: what it does, the ids that it needs.
+STAGES = {
+    "convert_complex": ("raw tiles to complex tiles", ("mosaic", "batch")),
+    "process_tiles": ("tiles to volumes, surface and en-face maps", ("mosaic", "batch")),
+    "solve_coordinates": ("tile positions to a template", ("acquisition",)),
+    "stitch_enface": ("en-face maps to mosaics, and the mask", ("mosaic",)),
+    "register_slice": ("mosaics of a slice to its 3-D axis", ("slice",)),
+    "qc_mosaic": ("overview picture of a mosaic", ("mosaic",)),
+    "qc_slice": ("overview picture of a slice", ("slice",)),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    width = max(map(len, STAGES))
+    listed = "\n".join(
+        f"  {name:<{width}}  {text} ({' '.join('--' + i for i in ids)})"
+        for name, (text, ids) in STAGES.items()
+    )
+    commands = argparse.ArgumentParser(
+        prog="optic-stage",
+        description="Run one stage of the pipeline. Snakemake runs the same line.",
+        epilog=f"stages:\n{listed}\n\nexit codes: 0 fine, 2 usage or config, 3 data, 4 service",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands.add_argument("stage", choices=list(STAGES), metavar="STAGE", help="see below")
+    commands.add_argument("--config", type=Path, help="configuration of the project")
+    commands.add_argument("--slice", type=int, metavar="S")
+    commands.add_argument("--mosaic", type=int, metavar="M")
+    commands.add_argument("--batch", type=int, metavar="B")
+    commands.add_argument("--acquisition", metavar="A", help="such as normal or tilted")
+    commands.add_argument("--threads", type=int, default=1, metavar="N")
+    commands.add_argument("--verbose", action="store_true", help="log more")
+    return commands
+
+
+def main() -> int:
+    """Entry point of ``optic-stage``."""
+    arguments = parser().parse_args()
+    set_up_logging(verbose=arguments.verbose)
+    return guard(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _, needed = STAGES[arguments.stage]
+    missing = [f"--{name}" for name in needed if getattr(arguments, name) is None]
+    if missing:
+        raise ConfigError(f"optic-stage {arguments.stage} needs {' and '.join(missing)}")
+    if arguments.threads < 1:
+        raise ConfigError(f"--threads {arguments.threads}: expected 1 or more")
+
+    from opticstream_smk.config import find_config, load_config
+
+    config = load_config(find_config(arguments.config))
+    if arguments.stage.startswith("qc_"):
+        from opticstream_smk.qc import overview
+
+        if arguments.stage == "qc_mosaic":
+            overview.write_mosaic_overview(config, arguments.mosaic)
+        else:
+            overview.write_slice_overview(config, arguments.slice)
+        return 0
+
+    from opticstream_smk.stages import find_stage
+    from opticstream_smk.stages.stage import run_stage
+
+    place = _place(config, arguments, needed)
+    run_stage(find_stage(arguments.stage), config, place, threads=arguments.threads)
+    return 0
+
+
+def _place(config: "Config", arguments: argparse.Namespace, needed: tuple[str, ...]) -> "Place":
+    from opticstream_smk.state import psoct
+
+    per_slice = config.acquisition.mosaics_per_slice
+    if needed == ("acquisition",):
+        if arguments.acquisition not in config.acquisition.labels:
+            raise ConfigError(
+                f"--acquisition {arguments.acquisition}: expected one of "
+                f"{', '.join(config.acquisition.labels)}"
+            )
+        return psoct.tilemap_place(arguments.acquisition)
+    if needed == ("slice",):
+        return psoct.slice_place(arguments.slice)
+    if needed == ("mosaic",):
+        return psoct.mosaic_place(arguments.mosaic, per_slice)
+    return psoct.batch_place(arguments.mosaic, arguments.batch, per_slice)

@@ -1,0 +1,38 @@
+"""``optic-trigger COMMAND``: the operators' command. One module per command."""
+
+import argparse
+import importlib
+import sys
+
+from opticstream_smk import __version__
+from opticstream_smk.cli.main import guard, set_up_logging
+
+COMMANDS = {
+    "config": "print the default configuration or its schema, or check a file",
+    "simulate": "write a synthetic acquisition in the instrument's format",
+    "scan": "one pass over the raw folders: mark complete batches as ready, start nothing",
+    "status": "progress and failures, with the command to type",
+    "dag": "picture of the pipeline, coloured by state",
+    "doctor": "find, and with --fix repair, what does not fit together",
+}
+
+
+def main() -> int:
+    """Entry point of ``optic-trigger``."""
+    parser = argparse.ArgumentParser(
+        prog="optic-trigger",
+        description="From raw tiles to registered slices: the operators' command.",
+        epilog="exit codes: 0 fine, 2 usage or config, 3 data, 4 service",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name == asked:
+            module = importlib.import_module(f"opticstream_smk.cli.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    set_up_logging(verbose=getattr(arguments, "verbose", False))
+    return guard(lambda: int(arguments.run(arguments)))

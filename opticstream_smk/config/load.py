@@ -1,0 +1,184 @@
+"""Reading a configuration file: aliases, early and clear errors, absolute paths."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from opticstream_smk.config.model import Config
+from opticstream_smk.errors import ConfigError
+
+# Names of the OCT design document (its sections 8.2 and 8.3), flat or inside their section.
+ALIASES: dict[str, tuple[str, str]] = {
+    "project_name": ("project", "name"),
+    "project_base_path": ("project", "dir"),
+    "grid_size_x_normal": ("acquisition", "grid_size_x_normal"),
+    "grid_size_x_tilted": ("acquisition", "grid_size_x_tilted"),
+    "grid_size_y": ("acquisition", "grid_size_y"),
+    "tile_overlap": ("acquisition", "tile_overlap_percent"),
+    "scan_resolution_3d": ("acquisition", "scan_resolution_3d_mm"),
+    "wavelength": ("acquisition", "wavelength_um"),
+    "slice_thickness": ("acquisition", "slice_thickness_um"),
+    "mask_threshold_normal": ("mosaic", "mask_threshold_normal"),
+    "mask_threshold_tilted": ("mosaic", "mask_threshold_tilted"),
+    "surface_finding_method": ("processing", "surface"),
+    "surface_spec": ("processing", "surface"),
+    "depth": ("processing", "depth_px"),
+    "offset": ("processing", "offset_px"),
+    "gamma": ("registration", "gamma_deg"),
+}
+
+CONFIG_VARIABLE = "OPTIC_CONFIG"
+DEFAULT_CONFIG = Path("config/project.yaml")
+
+
+def find_config(given: Path | None = None, *, root: Path | None = None) -> Path:
+    """Choose the configuration file.
+
+    Parameters
+    ----------
+    given
+        File named on the command line; it wins.
+    root
+        Folder that holds ``config/project.yaml``; the current folder when not given.
+
+    Raises
+    ------
+    ConfigError
+        When no file is named by any of the three ways, or the named one does not exist.
+    """
+    if given is not None:
+        return _existing(given, "named on the command line")
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return _existing(Path(named), f"named by ${CONFIG_VARIABLE}")
+    default = (root or Path.cwd()) / DEFAULT_CONFIG
+    if default.is_file():
+        return default.resolve()
+    raise ConfigError(
+        "no configuration: give one with --configfile FILE (snakemake) or --config FILE "
+        f"(optic-trigger, optic-stage), or set ${CONFIG_VARIABLE}, or write {default}. "
+        "`optic-trigger config default` prints one to start from."
+    )
+
+
+def _existing(path: Path, how: str) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"configuration {path} ({how}) is not a file; check the path")
+    return path.resolve()
+
+
+def load_config(path: Path) -> Config:
+    """Read, complete and check a configuration.
+
+    Relative paths in the file are relative to the file's folder.
+
+    Raises
+    ------
+    ConfigError
+        Not readable, not YAML, or any value wrong; the message lists every offence.
+    """
+    return check_config(read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the mapping that a configuration file holds; ConfigError when it holds none."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(
+            f"{path} holds {type(loaded).__name__}, expected a mapping with the sections "
+            f"{', '.join(Config.model_fields)}"
+        )
+    return loaded
+
+
+def check_config(values: dict[str, Any], path: Path) -> Config:
+    """Validate values read from ``path``; see :func:`load_config`."""
+    try:
+        config = Config.model_validate(_resolve_aliases(values, path))
+    except ValidationError as error:
+        offences = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        raise ConfigError(
+            f"{path}: {error.error_count()} problem(s)\n{offences}\n"
+            "`optic-trigger config default` prints every key with its meaning."
+        ) from error
+    return _absolute(config, path.resolve().parent)
+
+
+def _resolve_aliases(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    resolved = {
+        key: dict(value) if isinstance(value, dict) else value for key, value in values.items()
+    }
+    for alias, (section, field) in ALIASES.items():
+        for place in (resolved, resolved.get(section)):
+            if not isinstance(place, dict) or alias not in place:
+                continue
+            if place is not resolved and alias == field:
+                continue
+            value = place.pop(alias)
+            target = resolved.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{path}: section {section} must be a mapping")
+            if field in target and target[field] != value:
+                raise ConfigError(
+                    f"{path}: {alias} ({value!r}) and {section}.{field} ({target[field]!r}) name "
+                    "the same thing; keep one"
+                )
+            target[field] = value
+    return resolved
+
+
+def _explain(detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        *parents, key = detail["loc"]
+        close = difflib.get_close_matches(str(key), _field_names(parents), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{place}: unknown key{hint}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] in ("missing", "value_error"):
+        return f"{place or 'config'}: {message}"
+    return f"{place}: {message}; found {detail['input']!r}"
+
+
+def _field_names(parents: list[Any]) -> list[str]:
+    model: Any = Config
+    for part in parents:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        nested = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(
+            kind for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
+    return list(model.model_fields)
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    """Make every path absolute without following links: links are how labs move disks."""
+
+    def resolve(path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100  # keeps links
+
+    acquisition = config.acquisition.model_copy(
+        update={
+            "sources": tuple(
+                source.model_copy(update={"dir": resolve(source.dir)})
+                for source in config.acquisition.sources
+            ),
+            "calibration_file": resolve(config.acquisition.calibration_file),
+            "dispersion_file": resolve(config.acquisition.dispersion_file),
+        }
+    )
+    project = config.project.model_copy(update={"dir": resolve(config.project.dir)})
+    return config.model_copy(update={"project": project, "acquisition": acquisition})

@@ -1,0 +1,57 @@
+"""The whole configuration."""
+
+from pydantic import Field, model_validator
+
+from opticstream_smk.config.acquisition import AcquisitionSection
+from opticstream_smk.config.mosaic import MosaicSection
+from opticstream_smk.config.processing import ProcessingSection
+from opticstream_smk.config.project import ProjectSection
+from opticstream_smk.config.registration import RegistrationSection
+from opticstream_smk.config.run import RunSection
+from opticstream_smk.config.section import Section
+from opticstream_smk.config.watch import WatchSection
+
+
+class Config(Section):
+    """One project, one YAML file."""
+
+    project: ProjectSection = Field(description="What the project is called and where it lies.")
+    acquisition: AcquisitionSection = Field(description="Raw data and the geometry of the scan.")
+    processing: ProcessingSection = Field(
+        default=ProcessingSection(), description="From raw tile to volumes and en-face maps."
+    )
+    mosaic: MosaicSection = Field(
+        default=MosaicSection(), description="Coordinates, stitching, mask."
+    )
+    registration: RegistrationSection = Field(
+        default=RegistrationSection(), description="From mosaics to the 3-D axis of a slice."
+    )
+    watch: WatchSection = Field(
+        default=WatchSection(), description="When raw data counts as complete."
+    )
+    run: RunSection = Field(default=RunSection(), description="How work is run on this host.")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Config":
+        made = {*self.processing.modalities, "surf"}
+        missing = [name for name in self.mosaic.modalities if name not in made]
+        if missing:
+            raise ValueError(
+                f"mosaic.modalities asks for {', '.join(missing)}, which processing.modalities "
+                "does not make; add it there or remove it here"
+            )
+        if "aip" not in self.mosaic.modalities:
+            raise ValueError(
+                "mosaic.modalities must contain aip: mask and coordinates are made from it"
+            )
+        for name in ("ori", "biref"):
+            if name not in self.mosaic.modalities:
+                raise ValueError(
+                    f"mosaic.modalities must contain {name}: the registration of slices reads it"
+                )
+        if self.acquisition.calibration_file is None:
+            raise ValueError(
+                "acquisition.calibration_file is not set; spectral tiles need the lab's "
+                "wave-pixel.mat (variables mu and wave_prime)"
+            )
+        return self

@@ -1,0 +1,44 @@
+"""Section ``mosaic``: coordinates, stitching, mask."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from opticstream_smk.config.section import Section
+from opticstream_smk.naming import NORMAL
+
+StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf"]
+
+
+class MosaicSection(Section):
+    """How tiles become a mosaic."""
+
+    modalities: tuple[StitchModality, ...] = Field(
+        default=("aip", "mip", "ret", "ori", "biref", "surf"),
+        min_length=1,
+        description="Modalities that are stitched. `aip` is needed: it gives mask and coordinates.",
+    )
+    template_slice: int | None = Field(
+        default=None,
+        ge=1,
+        description="Slice whose mosaics give the tile coordinates of all slices. "
+        "Null: the first slice present.",
+    )
+    mask_threshold_normal: float = Field(
+        default=60.0, description="Tissue is where the smoothed AIP of a normal mosaic exceeds it."
+    )
+    mask_threshold_tilted: float = Field(default=55.0, description="The same for tilted mosaics.")
+    mask_sigma_px: float = Field(
+        default=1.0, ge=0, le=100, description="Gaussian smoothing before the threshold."
+    )
+    fill_value: float = Field(
+        default=0.0, description="Value outside tissue (masked images) and outside tiles."
+    )
+    jpeg_window_percentiles: tuple[float, float] = Field(
+        default=(1.0, 99.0),
+        description="Percentiles of the covered pixels that become black and white in pictures.",
+    )
+
+    def mask_threshold(self, label: str) -> float:
+        """Threshold for a mosaic of that acquisition."""
+        return self.mask_threshold_normal if label == NORMAL else self.mask_threshold_tilted

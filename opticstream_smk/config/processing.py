@@ -1,0 +1,57 @@
+"""Section ``processing``: from raw tile to volumes and en-face maps."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from opticstream_smk.config.section import Section
+
+EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref"]
+
+
+class ProcessingSection(Section):
+    """How a tile is computed."""
+
+    engine: Literal["native"] = Field(default="native", description="`native` computes in Python.")
+    complex: Literal["keep", "discard"] = Field(
+        default="keep",
+        description="`keep` writes complex tiles; `discard` goes from spectra to maps in one pass.",
+    )
+    modalities: tuple[EnfaceModality, ...] = Field(
+        default=("aip", "mip", "ret", "ori", "biref"),
+        min_length=1,
+        description="En-face maps of each tile; the surface is always written.",
+    )
+    phase_offset_deg: float = Field(
+        default=100.0, ge=-360, le=360, description="Added to the optic-axis angle, degrees."
+    )
+    flip_phase: bool = Field(
+        default=False, description="Negate the phase difference before the offset is added."
+    )
+    flip_z: bool = Field(
+        default=True, description="Reverse depth, so that the surface comes first."
+    )
+    surface: Literal["gradient", "find", "gradient "] = Field(
+        default="gradient",
+        description="How the surface is found: `gradient` takes the steepest rise of intensity "
+        "(`find` means the same).",
+    )
+    offset_px: int = Field(
+        default=0, ge=-1000, le=10000, description="Start of the en-face window below the surface."
+    )
+    depth_px: int = Field(
+        default=80,
+        ge=1,
+        le=10000,
+        description="Depth of the en-face window; inclusive as in the toolbox: 80 is 81 samples.",
+    )
+    ori_method: Literal["circularMean"] = Field(
+        default="circularMean", description="How orientation is averaged over depth."
+    )
+    biref_method: Literal["legacy"] = Field(
+        default="legacy", description="`legacy` fits a line to the retardance below the surface."
+    )
+    toolbox_quirks: bool = Field(
+        default=False,
+        description="Repeat known defects of psoct-toolbox, for comparison with old data.",
+    )

@@ -1,0 +1,180 @@
+"""Does everything in a project fit together? Flags against products, receipts and each other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from opticstream_smk import naming
+from opticstream_smk.config import Config
+from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.layout import ProjectLayout
+from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.stages import NAMES, find_stage
+from opticstream_smk.state import locks
+from opticstream_smk.state.flags import Flag, read_flag
+from opticstream_smk.state.psoct import (
+    FLAGS,
+    RECORDS,
+    OctProjectState,
+    OctState,
+    Place,
+    batch_place,
+    flag_path,
+    tilemap_place,
+)
+from opticstream_smk.state.receipts import read_receipt, size_on_disk
+
+_RECEIPTS = {"complex": "complex", "processed": "processed"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not fit.
+
+    Attributes
+    ----------
+    withdraw
+        The flag that is not true, when withdrawing it mends the finding.
+    fixed
+        Whether it was withdrawn.
+    advisory
+        Nothing is wrong with the products; people may want to know.
+    """
+
+    where: str
+    problem: str
+    remedy: str
+    withdraw: tuple[Place, str] | None = None
+    fixed: bool = False
+    advisory: bool = False
+
+    @property
+    def remains(self) -> bool:
+        """Whether it still has to be mended."""
+        return not self.fixed and not self.advisory
+
+    @property
+    def verdict(self) -> str:
+        """One word for the list."""
+        if self.advisory:
+            return "note"
+        return "withdrawn" if self.fixed else "PROBLEM"
+
+
+def examine(config: Config, *, fix: bool = False) -> list[Finding]:
+    """Check every flag of a project.
+
+    Parameters
+    ----------
+    fix
+        Withdraw every flag that is not true, with all downstream of it, so that snakemake makes
+        the products again. Flags whose stage is running are left alone.
+    """
+    state = OctState(project_layout(config), config.acquisition.mosaics_per_slice)
+    if not fix:
+        return state.store.peek(state.layout, lambda project: list(_findings(config, project)))
+    with state.open_project() as project:
+        findings = list(_findings(config, project))
+        for finding in findings:
+            if finding.withdraw:
+                place, name = finding.withdraw
+                project.node(place).withdraw(name)
+        return [replace(finding, fixed=finding.withdraw is not None) for finding in findings]
+
+
+def _findings(config: Config, project: OctProjectState) -> Iterator[Finding]:
+    plan = Plan(config, project.layout)
+    for place, name in project.present():
+        if name in RECORDS:
+            continue
+        path = flag_path(project.layout, place, name)
+        if name not in FLAGS[place.level]:
+            yield Finding(str(path), "no stage writes such a flag", "Remove it.")
+        elif locks.is_held(project.layout.lock(path)):
+            continue
+        else:
+            yield from _flag_findings(config, plan, place, name, path)
+
+
+def _flag_findings(
+    config: Config, plan: Plan, place: Place, name: str, path: Path
+) -> Iterator[Finding]:
+    where = str(path)
+    remedy = "--fix withdraws it and all downstream; snakemake makes it again"
+    try:
+        flag = read_flag(path)
+    except CorruptInputError as error:
+        yield Finding(where, str(error), remedy, (place, name))
+        return
+    if flag is None:
+        return
+    if name == "ready":
+        return
+    broken = [*_missing_products(plan.layout, flag), *_missing_receipts(plan, place, name, flag)]
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        yield Finding(where, f"{broken[0]}{more}", remedy, (place, name))
+        return
+    for upstream, state in _upstream(config, plan, place, name):
+        upstream_path = flag_path(plan.layout, upstream, state)
+        if upstream_path.exists():
+            continue
+        if state == "ready":
+            yield Finding(
+                where,
+                f"its queue entry {upstream_path.name} is missing",
+                "`optic-trigger scan` writes it again; nothing is redone",
+            )
+        else:
+            yield Finding(where, f"{upstream_path} is missing", remedy, (place, name))
+            return
+    yield from _drift(config, plan, place, flag, where)
+
+
+def _missing_products(layout: ProjectLayout, flag: Flag) -> Iterator[str]:
+    for output in flag.outputs:
+        size = size_on_disk(layout.root / output.path)
+        if size is None:
+            yield f"{output.path} is missing"
+        elif size != output.size:
+            yield f"{output.path} has {size} bytes, {output.size} were written"
+
+
+def _missing_receipts(plan: Plan, place: Place, name: str, flag: Flag) -> Iterator[str]:
+    if place.level != "batch" or name not in _RECEIPTS:
+        return
+    for image in flag.tiles.done:
+        path = plan.layout.receipt(place.mosaic or 0, image, _RECEIPTS[name])
+        if read_receipt(path) is None:
+            yield f"the receipt {plan.layout.relative(path)} is missing or damaged"
+
+
+def _upstream(config: Config, plan: Plan, place: Place, name: str) -> Iterator[tuple[Place, str]]:
+    """What a flag was made from directly, of what must still be there."""
+    per_slice = config.acquisition.mosaics_per_slice
+    if place.level == "batch":
+        keep = config.processing.complex == "keep"
+        yield (place, "complex" if name == "processed" and keep else "ready")
+    elif place.level == "mosaic" and place.mosaic:
+        for batch in plan.batches(place.mosaic):
+            yield (batch_place(place.mosaic, batch, per_slice), "processed")
+        yield (tilemap_place(plan.acquisition(place.mosaic)), "solved")
+    elif place.level == "slice" and place.slice:
+        for mosaic in plan.mosaics(place.slice):
+            yield (Place("mosaic", place.slice, mosaic), "stitched")
+
+
+def _drift(config: Config, plan: Plan, place: Place, flag: Flag, where: str) -> Iterator[Finding]:
+    """Finished with other parameters than today's: listed, never silently redone."""
+    if flag.stage not in NAMES:
+        return
+    acquisition = place.acquisition or (
+        plan.acquisition(place.mosaic) if place.mosaic else naming.NORMAL
+    )
+    if find_stage(flag.stage).params_sha256(config, acquisition) != flag.params_sha256:
+        yield Finding(
+            where,
+            f"made with other parameters of {flag.stage} than the configuration has now",
+            "It is kept. Remove the flag to have it made again",
+            advisory=True,
+        )

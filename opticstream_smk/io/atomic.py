@@ -1,0 +1,87 @@
+"""Files that are either complete or absent."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from opticstream_smk.errors import ServiceError
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "the quota is used up; free some space and run again",
+    errno.EROFS: "the file system is read-only; remount it or choose another project.dir",
+    errno.EACCES: "no permission; check the owner and the mode of the folder",
+    errno.EPERM: "no permission; check the owner and the mode of the folder",
+}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and becomes ``path``.
+
+    The temporary name is hidden, keeps the suffix (writers choose the format by it) and is the
+    same at every attempt, so that what a killed process left is overwritten by the next one.
+    Two writers of one file must exclude each other: stages do, by the lock on their flag.
+
+    Raises
+    ------
+    ServiceError
+        When the file system refuses; names the file and the remedy. Nothing is left behind.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _discard(temporary)
+        raise write_error(path, error) from error
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def write_error(path: Path, error: OSError) -> ServiceError:
+    """The error for a file that cannot be written, with the remedy for its cause."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk, then run again")
+    return ServiceError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def _discard(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a folder; the rename is done all the same.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, readable for people."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_with(path: Path, writer: Callable[[Path], object]) -> None:
+    """Let a library write a file atomically: ``writer`` gets the temporary path."""
+    with atomic_path(path) as temporary:
+        writer(temporary)

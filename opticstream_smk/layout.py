@@ -1,0 +1,139 @@
+"""Paths in a project folder: the only place where they are built."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from opticstream_smk import naming
+
+
+@dataclass(frozen=True)
+class ProjectLayout:
+    """The folder of a project.
+
+    Attributes
+    ----------
+    root
+        Absolute path of the project folder. Flags record paths relative to it.
+    """
+
+    root: Path
+
+    # -------------------------------------------------------------------------------- project
+    @property
+    def state(self) -> Path:
+        """Flags of slices and templates."""
+        return self.root / "state"
+
+    @property
+    def events(self) -> Path:
+        """Event logs, one per host."""
+        return self.state / "events"
+
+    @property
+    def withdrawn(self) -> Path:
+        """Flags that were withdrawn, by time."""
+        return self.state / "withdrawn"
+
+    @property
+    def registered(self) -> Path:
+        """Products of registered slices."""
+        return self.root / "registered"
+
+    @property
+    def report(self) -> Path:
+        """Pictures and pages for people."""
+        return self.root / "report"
+
+    def template(self, acquisition: str) -> Path:
+        """Coordinate template of an acquisition."""
+        return self.root / f"{naming.tilemap_stem(acquisition)}.j2"
+
+    # -------------------------------------------------------------------------------- mosaics
+    def mosaic(self, mosaic: int) -> Path:
+        """Folder of a mosaic."""
+        return self.root / naming.mosaic_folder(mosaic)
+
+    def mosaic_state(self, mosaic: int) -> Path:
+        """Flags of a mosaic and its batches."""
+        return self.mosaic(mosaic) / "state"
+
+    def mosaics(self) -> list[int]:
+        """Mosaics that have a folder, in order."""
+        return sorted(
+            number
+            for entry in _entries(self.root)
+            if (number := naming.parse_mosaic_folder(entry.name)) and entry.is_dir()
+        )
+
+    def complex_tile(self, mosaic: int, image: int) -> Path:
+        """Complex tile."""
+        name = naming.tile_product_name(mosaic, image, "complex")
+        return self.mosaic(mosaic) / "complex" / name
+
+    def processed_tile(self, mosaic: int, image: int, modality: str) -> Path:
+        """Volume or en-face map of a tile."""
+        name = naming.tile_product_name(mosaic, image, modality)
+        return self.mosaic(mosaic) / "processed" / name
+
+    def receipt(self, mosaic: int, image: int, kind: str) -> Path:
+        """Receipt of a tile; ``kind`` is ``complex`` or ``processed``."""
+        return self.mosaic(mosaic) / kind / ".receipts" / f"{naming.tile_stem(mosaic, image)}.json"
+
+    def stitched(self, mosaic: int, modality: str, suffix: str = ".nii") -> Path:
+        """Stitched image; modality as in ``aip``, ``aip_nomask``, ``mask``."""
+        return (
+            self.mosaic(mosaic) / "stitched" / naming.mosaic_product_name(mosaic, modality, suffix)
+        )
+
+    def registered_product(self, slice_: int, product: str) -> Path:
+        """Product of a registered slice; product as in ``3daxis.nii``."""
+        return self.registered / naming.slice_product_name(slice_, product)
+
+    # ---------------------------------------------------------------------------------- flags
+    def batch_flag(self, mosaic: int, batch: int, state: str) -> Path:
+        """Flag of a batch."""
+        return self.mosaic_state(mosaic) / f"{naming.batch_stem(batch)}.{state}"
+
+    def mosaic_flag(self, mosaic: int, state: str) -> Path:
+        """Flag of a mosaic."""
+        return self.mosaic_state(mosaic) / f"{naming.mosaic_folder(mosaic)}.{state}"
+
+    def slice_flag(self, slice_: int, state: str) -> Path:
+        """Flag of a slice."""
+        return self.state / f"{naming.slice_stem(slice_)}.{state}"
+
+    def tilemap_flag(self, acquisition: str, state: str = "solved") -> Path:
+        """Flag of a coordinate template."""
+        return self.state / f"{naming.tilemap_stem(acquisition)}.{state}"
+
+    def lock(self, flag: Path) -> Path:
+        """Lock that the stage which writes a flag holds."""
+        return flag.parent / ".locks" / f"{flag.name}.lock"
+
+    @property
+    def project_lock(self) -> Path:
+        """Lock under which flags are added and withdrawn."""
+        return self.state / ".locks" / "project.lock"
+
+    # ------------------------------------------------------------------------------- pictures
+    def mosaic_picture(self, mosaic: int) -> Path:
+        """Overview of a stitched mosaic."""
+        return self.report / f"{naming.mosaic_folder(mosaic)}.jpg"
+
+    def slice_picture(self, slice_: int) -> Path:
+        """Overview of a registered slice."""
+        return self.report / f"{naming.slice_stem(slice_)}.jpg"
+
+    def relative(self, path: Path) -> str:
+        """Path of a product as flags record it; outside the project folder it stays absolute."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return str(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,22 @@
+"""The stages: what ``optic-stage`` runs and rules call."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opticstream_smk.stages.stage import Stage
+
+NAMES = (
+    "convert_complex",
+    "process_tiles",
+    "solve_coordinates",
+    "stitch_enface",
+    "register_slice",
+)
+
+
+def find_stage(name: str) -> "Stage":
+    """The stage of that name; its module is imported only now."""
+    assert name in NAMES
+    stage: Stage = importlib.import_module(f"opticstream_smk.stages.{name}").STAGE
+    return stage

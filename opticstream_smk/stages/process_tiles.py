@@ -1,0 +1,158 @@
+"""Complex or raw tiles to volumes, surface and en-face maps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opticstream_smk import naming
+from opticstream_smk.config import Config
+from opticstream_smk.errors import IncompleteInputError, QualityError
+from opticstream_smk.io import nifti
+from opticstream_smk.stages.inputs import load_calibration, raw_params, read_raw
+from opticstream_smk.stages.stage import Outcome, Stage, StageContext
+from opticstream_smk.stages.tiles import TileWork, ready_tiles, run_tiles, unchanged_raw
+from opticstream_smk.state.flags import InputFile, file_input
+
+if TYPE_CHECKING:
+    from opticstream_smk.psoct import TileProducts, TileSettings
+
+
+def params(config: Config, acquisition: str) -> Mapping[str, Any]:
+    """Values that this stage reads."""
+    processing = config.processing.model_dump(mode="json", exclude={"engine", "complex"})
+    return {
+        "complex": config.processing.complex,
+        **processing,
+        "surface": "gradient",  # "find" is another name for it, not another result
+        "dz_mm": config.acquisition.scan_resolution_3d_mm[2],
+        "wavelength_um": config.acquisition.wavelength_um,
+        # With complex tiles on disk, calibration and raw format enter through those files.
+        **(raw_params(config, acquisition) if config.processing.complex == "discard" else {}),
+    }
+
+
+def compute(context: StageContext) -> Outcome:
+    """Write ``processed/*_{dBI,R3D,O3D,surf,aip,...}.nii`` of a batch."""
+    discard = context.config.processing.complex == "discard"
+    work = _from_raw(context) if discard else _from_complex(context)
+    outcome = run_tiles(context, work)
+    z_order = "flipped" if context.config.processing.flip_z else "raw"
+    return Outcome(
+        outcome.inputs, outcome.outputs, outcome.tiles, outcome.numbers, {"z_order": z_order}
+    )
+
+
+def _from_raw(context: StageContext) -> TileWork:
+    import scipy.fft
+
+    from opticstream_smk.psoct import process_spectral
+
+    config = context.config
+    calibration = load_calibration(config)
+    raw = ready_tiles(context)
+    settings = tile_settings(config)
+
+    def make(image: int, source: Path) -> dict[str, float]:
+        unchanged_raw(raw[image])
+        spectra = read_raw(config, context.acquisition, source)
+        with scipy.fft.set_workers(context.threads):
+            return _write(context, image, process_spectral(spectra, calibration, settings))
+
+    return TileWork("processed", lambda image: raw[image], _products(context), make)
+
+
+def _from_complex(context: StageContext) -> TileWork:
+    from opticstream_smk.psoct import process_jones, unstack_jones
+
+    config, layout, mosaic = context.config, context.layout, context.mosaic
+    settings = tile_settings(config)
+    scan = config.acquisition
+    shape = (
+        4 * scan.alines(context.acquisition),
+        scan.tile_size_y,
+        scan.samples_per_aline // 2 - 24,
+    )
+
+    def source(image: int) -> InputFile:
+        path = layout.complex_tile(mosaic, image)
+        try:
+            return file_input(path)
+        except OSError as error:
+            raise IncompleteInputError(
+                f"complex tile {path} is missing ({error.strerror}); `optic-trigger doctor --fix` "
+                "has it made again"
+            ) from error
+
+    def make(image: int, path: Path) -> dict[str, float]:
+        jones = unstack_jones(nifti.read_array(path, shape=shape))
+        return _write(context, image, process_jones(*jones, settings))
+
+    return TileWork("processed", source, _products(context), make)
+
+
+def tile_settings(config: Config) -> "TileSettings":
+    """Settings of the tile engine."""
+    from opticstream_smk.psoct import TileSettings
+
+    processing = config.processing
+    return TileSettings(
+        flip_phase=processing.flip_phase,
+        phase_offset_deg=processing.phase_offset_deg,
+        flip_z=processing.flip_z,
+        surface_spec=processing.surface,
+        offset_px=processing.offset_px,
+        depth_px=processing.depth_px,
+        modalities=processing.modalities,
+        ori_method=processing.ori_method,
+        biref_method=processing.biref_method,
+        dz_um=config.acquisition.scan_resolution_3d_mm[2] * 1000,
+        wavelength_um=config.acquisition.wavelength_um,
+        toolbox_quirks=processing.toolbox_quirks,
+    )
+
+
+def _products(context: StageContext) -> "Any":
+    layout, mosaic = context.layout, context.mosaic
+    names = (*naming.VOLUME_MODALITIES, "surf", *context.config.processing.modalities)
+    return lambda image: [layout.processed_tile(mosaic, image, name) for name in names]
+
+
+def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str, float]:
+    scan, layout = context.config.acquisition, context.layout
+    x, y, z = scan.scan_resolution_3d_mm
+    volume = nifti.Geometry((x, y, z))
+    # A map stands for the whole cut: its third voxel size is the thickness.
+    enface = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
+    volumes = {"dBI": tile.volumes.dbi, "R3D": tile.volumes.r3d, "O3D": tile.volumes.o3d}
+    for name, array in volumes.items():
+        nifti.write_array(layout.processed_tile(context.mosaic, image, name), array, volume)
+    maps: dict[str, NDArray[np.floating]] = {"surf": tile.surface, **tile.enface}
+    for name, array in maps.items():
+        if not np.isfinite(array).any():
+            raise QualityError(
+                f"{name} of image {image:04d} has no finite value; look at the raw tile"
+            )
+        nifti.write_array(
+            layout.processed_tile(context.mosaic, image, name),
+            array,
+            enface,
+            description="1-based depth index" if name == "surf" else "",
+        )
+    return {
+        f"{name}_mean": round(float(np.nanmean(array)), 8)
+        for name, array in maps.items()
+        if name != "ori"
+    }
+
+
+STAGE = Stage(
+    "process_tiles",
+    "batch",
+    "processed",
+    params,
+    compute,
+    starts_level=lambda config: config.processing.complex == "discard",
+)

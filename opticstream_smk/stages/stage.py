@@ -1,0 +1,237 @@
+"""What a stage is, and how one runs: lock, withdraw, compute, flag."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from opticstream_smk import naming
+from opticstream_smk.config import Config
+from opticstream_smk.errors import OpticStreamError
+from opticstream_smk.layout import ProjectLayout
+from opticstream_smk.plan import Plan
+from opticstream_smk.state import locks
+from opticstream_smk.state.flags import (
+    Flag,
+    InputFile,
+    TileCount,
+    canonical_sha256,
+    file_outputs,
+    now,
+    read_flag,
+)
+from opticstream_smk.state.host import identity
+from opticstream_smk.state.psoct import Level, OctState, Place, flag_path
+
+log = logging.getLogger(__name__)
+
+
+class TilesFailedError(OpticStreamError):
+    """Some tiles of a batch cannot be used; the others are done and kept."""
+
+    def __init__(self, message: str, images: tuple[int, ...], kind: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.images = images
+        self.kind = kind
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage computes from.
+
+    Attributes
+    ----------
+    place
+        The node whose flag is written.
+    params_sha256
+        Hash over the values that the stage declares it reads.
+    """
+
+    config: Config
+    layout: ProjectLayout
+    place: Place
+    params_sha256: str
+    threads: int = 1
+
+    @property
+    def plan(self) -> Plan:
+        """What is ready, read now."""
+        return Plan(self.config, self.layout)
+
+    @property
+    def mosaic(self) -> int:
+        """Mosaic of the place."""
+        assert self.place.mosaic is not None
+        return self.place.mosaic
+
+    @property
+    def acquisition(self) -> str:
+        """Acquisition of the place."""
+        if self.place.acquisition is not None:
+            return self.place.acquisition
+        return naming.acquisition_of_mosaic(self.mosaic, self.config.acquisition.mosaics_per_slice)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did."""
+
+    inputs: tuple[InputFile, ...]
+    outputs: tuple[Path, ...]
+    tiles: TileCount = field(default_factory=TileCount)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes
+    ----------
+    name
+        Name of the command, the rule, the log folder and the benchmark.
+    level, flag
+        Level that it works on and the flag that it writes.
+    params
+        The values of the configuration that it reads, for an acquisition.
+    compute
+        Does the work; everything that it leaves is complete.
+    starts_level
+        Whether it is the first stage of its level, which writes ``.started``.
+    """
+
+    name: str
+    level: Level
+    flag: str
+    params: Callable[[Config, str], Mapping[str, Any]]
+    compute: Callable[[StageContext], Outcome]
+    starts_level: Callable[[Config], bool] = field(default=lambda _config: True)
+
+    def params_sha256(self, config: Config, acquisition: str) -> str:
+        """Hash over the values that the stage reads."""
+        return canonical_sha256(self.params(config, acquisition))
+
+
+def run_stage(stage: Stage, config: Config, place: Place, *, threads: int = 1) -> Flag:
+    """Run a stage at a place and write its flag.
+
+    Everything downstream of the flag is withdrawn first, so that flags stay true while the
+    products change. A second run of the same stage at the same place waits for the first and
+    returns its flag.
+
+    Raises
+    ------
+    OpticStreamError
+        The stage failed. There is no flag; a ``.failed`` record says why.
+    """
+    layout = ProjectLayout(config.project.dir)
+    acquisition = place.acquisition or (
+        naming.acquisition_of_mosaic(place.mosaic, config.acquisition.mosaics_per_slice)
+        if place.mosaic
+        else naming.NORMAL
+    )
+    context = StageContext(config, layout, place, stage.params_sha256(config, acquisition), threads)
+    state = OctState(layout, config.acquisition.mosaics_per_slice)
+    path = flag_path(layout, place, stage.flag)
+    asked = now()
+    with locks.hold(layout.lock(path)) as waited:
+        if waited and (done := read_flag(path)) is not None and done.finished > asked:
+            log.info("%s %s was done by another process meanwhile", stage.name, place)
+            return done
+        run = _Run(stage, context, state)
+        run.start()
+        try:
+            outcome = stage.compute(context)
+        except Exception as error:
+            run.fail(error)
+            raise
+        return run.finish(outcome)
+
+
+class _Run:
+    """The flags of one run of a stage."""
+
+    def __init__(self, stage: Stage, context: StageContext, state: OctState) -> None:
+        self.stage = stage
+        self.context = context
+        self.state = state
+        self.started = now()
+        self._clock = time.monotonic()
+        self._attempt = 1
+
+    def start(self) -> None:
+        """Withdraw the flag and all downstream, and record the start."""
+        with self.state.open(self._record_place()) as node:
+            failed = node.get("failed")
+            self._attempt = int(failed.extra.get("attempts", 0)) + 1 if failed else 1
+            if self.stage.starts_level(self.context.config):
+                node.add("started", self._flag("started", extra=self._attempt_record()))
+        with self.state.open(self.context.place) as node:
+            node.withdraw(self.stage.flag)
+
+    def fail(self, error: Exception) -> None:
+        """Record what went wrong and how often it has been tried."""
+        images = error.images if isinstance(error, TilesFailedError) else ()
+        kind = error.kind if isinstance(error, OpticStreamError) else "internal"
+        extra = {
+            **self._attempt_record(),
+            "kind": kind,
+            "error": str(error) or type(error).__name__,
+            "attempts": self._attempt,
+            "next_try": None,
+        }
+        record = self._flag("failed", tiles=TileCount(missing=images), extra=extra)
+        try:
+            with self.state.open(self._record_place()) as node:
+                node.add("failed", record)
+        except OpticStreamError as unrecorded:
+            # A full disk must not hide what made the stage fail.
+            log.error("the failure could not be recorded: %s", unrecorded)
+
+    def finish(self, outcome: Outcome) -> Flag:
+        """Write the flag and remove the record of an earlier failure."""
+        flag = self._flag(
+            self.stage.flag,
+            params_sha256=self.context.params_sha256,
+            inputs=outcome.inputs,
+            outputs=file_outputs(self.context.layout, outcome.outputs),
+            tiles=outcome.tiles,
+            numbers=outcome.numbers,
+            extra=outcome.extra,
+        )
+        with self.state.open_project() as project:
+            project.node(self._record_place()).drop("failed")
+            project.node(self.context.place).add(self.stage.flag, flag)
+        log.info("%s %s done in %.1f s", self.stage.name, self.context.place, flag.duration_s)
+        return flag
+
+    def _record_place(self) -> Place:
+        """Where started and failed are recorded; a template has no records of its own."""
+        place = self.context.place
+        if place.level != "tilemap":
+            return place
+        mosaic = self.context.plan.template_mosaic(self.context.acquisition)
+        per_slice = self.context.config.acquisition.mosaics_per_slice
+        return Place("mosaic", naming.slice_of_mosaic(mosaic or 1, per_slice)[0], mosaic or 1)
+
+    def _attempt_record(self) -> dict[str, Any]:
+        return {**identity(), "stage": self.stage.name, "attempt": self._attempt}
+
+    def _flag(self, state: str, **content: Any) -> Flag:
+        place = self.context.place
+        finished: datetime = now()
+        return Flag(
+            flag=flag_path(self.context.layout, place, state).name,
+            project=self.context.config.project.name,
+            **place.ids,
+            stage=self.stage.name,
+            started=self.started,
+            finished=finished,
+            duration_s=round(time.monotonic() - self._clock, 3),
+            **content,
+        )

@@ -1,0 +1,159 @@
+"""A batch, tile by tile: what receipts prove is skipped, a bad tile stops no other."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from opticstream_smk.errors import CorruptInputError, IncompleteInputError, OpticStreamError
+from opticstream_smk.stages.stage import Outcome, StageContext, TilesFailedError
+from opticstream_smk.state.flags import InputFile, TileCount, file_input, read_flag
+from opticstream_smk.state.receipts import Receipt, read_receipt, write_receipt
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TileWork:
+    """What a stage does with one tile.
+
+    Attributes
+    ----------
+    kind
+        Folder of the receipts: ``complex`` or ``processed``.
+    source
+        The file that a tile is made from, as it is expected to be; raises when it is not there.
+    products
+        The files that are made from it.
+    make
+        Makes them from the source and returns numbers for the receipt.
+    """
+
+    kind: str
+    source: Callable[[int], InputFile]
+    products: Callable[[int], list[Path]]
+    make: Callable[[int, Path], dict[str, float]]
+
+
+def run_tiles(context: StageContext, work: TileWork) -> Outcome:
+    """Make the products of every tile of a batch.
+
+    Raises
+    ------
+    TilesFailedError
+        Some tiles cannot be used; names each of them. All others are done and kept.
+    """
+    raw = ready_tiles(context)
+    receipts: dict[int, Receipt] = {}
+    errors: dict[int, OpticStreamError] = {}
+    for number, image in enumerate(raw, start=1):
+        try:
+            receipts[image], skipped = _one_tile(context, work, image)
+        except OpticStreamError as error:
+            if error.kind == "service":
+                raise  # a full disk fails every tile; one message is enough
+            errors[image] = error
+            log.error("tile %d of %d: %s", number, len(raw), error)
+        else:
+            how = "kept" if skipped else "done"
+            log.info("tile %d of %d: image %04d %s", number, len(raw), image, how)
+    if errors:
+        raise _tiles_failed(context, errors, len(receipts))
+    return Outcome(
+        inputs=tuple(receipt.input for receipt in receipts.values()),
+        outputs=tuple(
+            context.layout.root / output.path
+            for receipt in receipts.values()
+            for output in receipt.outputs
+        ),
+        tiles=TileCount(done=tuple(receipts)),
+        numbers=_means(receipts),
+    )
+
+
+def ready_tiles(context: StageContext) -> dict[int, InputFile]:
+    """Raw tiles of a batch by image number, as its ``.ready`` lists them."""
+    path = context.layout.batch_flag(context.mosaic, context.place.batch or 0, "ready")
+    ready = read_flag(path)
+    if ready is None:
+        raise IncompleteInputError(
+            f"{context.place} is not ready: there is no {path}. Run `optic-trigger scan`; it says "
+            "what the batch waits for."
+        )
+    return {int(file.image): file for file in ready.inputs}  # type: ignore[attr-defined]
+
+
+def unchanged_raw(raw: InputFile) -> InputFile:
+    """Check that a raw tile is still the file that ``.ready`` lists.
+
+    Raises
+    ------
+    IncompleteInputError
+        It has vanished.
+    CorruptInputError
+        It was truncated or replaced.
+    """
+    path = Path(raw.path)
+    try:
+        found = file_input(path)
+    except OSError as error:
+        raise IncompleteInputError(
+            f"raw tile {path} cannot be seen any more ({error.strerror}). Bring it back (is the "
+            "disk mounted?), then run snakemake again."
+        ) from error
+    if found.size != raw.size:
+        raise CorruptInputError(
+            f"raw tile {path} has {found.size} bytes; it had {raw.size} when its batch became "
+            "ready, so it was truncated or replaced. Restore the file, then run `optic-trigger "
+            "scan` and snakemake again."
+        )
+    if found.mtime_ns != raw.mtime_ns:
+        raise CorruptInputError(
+            f"raw tile {path} was written again after its batch became ready. If that is meant, "
+            "run `optic-trigger scan`, which takes the new file, then snakemake again."
+        )
+    return raw
+
+
+def _one_tile(context: StageContext, work: TileWork, image: int) -> tuple[Receipt, bool]:
+    path = context.layout.receipt(context.mosaic, image, work.kind)
+    source = work.source(image)
+    receipt = read_receipt(path)
+    if receipt is not None and receipt.proves(context.params_sha256, source, context.layout.root):
+        return receipt, True
+    # A receipt that proves nothing any more must not outlive the products it lists.
+    path.unlink(missing_ok=True)
+    numbers = work.make(image, Path(source.path))
+    return (
+        write_receipt(
+            path,
+            context.layout,
+            params_sha256=context.params_sha256,
+            source=source,
+            products=work.products(image),
+            numbers=numbers,
+        ),
+        False,
+    )
+
+
+def _tiles_failed(
+    context: StageContext, errors: Mapping[int, OpticStreamError], kept: int
+) -> TilesFailedError:
+    first = next(iter(errors.values()))
+    listed = "\n".join(f"  image {image:04d}: {error}" for image, error in errors.items())
+    return TilesFailedError(
+        f"{context.place}: {len(errors)} of {len(errors) + kept} tiles failed, "
+        f"{kept} are done and kept; a retry does only the failed ones.\n{listed}",
+        tuple(errors),
+        first.kind,
+        first.exit_code,
+    )
+
+
+def _means(receipts: Mapping[int, Receipt]) -> dict[str, float]:
+    names = sorted({name for receipt in receipts.values() for name in receipt.numbers})
+    return {
+        name: round(sum(r.numbers[name] for r in receipts.values()) / len(receipts), 4)
+        for name in names
+    }

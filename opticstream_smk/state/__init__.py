@@ -1,0 +1,1 @@
+"""State of a project: flags, receipts, locks, events, and views over them."""

@@ -1,0 +1,1 @@
+"""From files in a raw folder to batches that are ready."""

@@ -1,0 +1,122 @@
+"""What the Snakefile needs: the project of this run, its paths and its sizes."""
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from opticstream_smk.config import Config, find_config
+from opticstream_smk.config.load import check_config, read_yaml
+from opticstream_smk.errors import ConfigError
+from opticstream_smk.layout import ProjectLayout
+from opticstream_smk.plan import Plan, project_layout
+
+
+def workflow_folder() -> Path:
+    """Folder with Snakefile, rules and profiles: in the wheel, or the root of a checkout."""
+    package = Path(__file__).resolve().parent
+    carried = package / "workflow"
+    return carried if (carried / "Snakefile").is_file() else package.parent
+
+
+@dataclass(frozen=True)
+class WorkflowProject:
+    """The project that a snakemake run works on; all paths are relative to its folder.
+
+    Attributes
+    ----------
+    config_path
+        Given to every stage.
+    force_all
+        Whether ``--forceall`` was given.
+    """
+
+    config: Config
+    config_path: Path
+    force_all: bool
+
+    @cached_property
+    def layout(self) -> ProjectLayout:
+        """Paths of the project."""
+        return project_layout(self.config)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is ready, read once for each run of snakemake."""
+        return Plan(self.config, self.layout)
+
+    @property
+    def tile_memory_mb(self) -> int:
+        """Memory of one tile in flight."""
+        scan = self.config.acquisition
+        raw = max(scan.raw_tile_bytes(label) for label in scan.labels)
+        # Spectra, complex tile and its stack, each about twice the raw bytes, and the volumes.
+        return int(raw * 7 / 2**20) + 300
+
+    @property
+    def mosaic_memory_mb(self) -> int:
+        """Memory of one stitching or registration: some ten images of the whole canvas."""
+        scan = self.config.acquisition
+        pixels = max(
+            scan.columns(label) * scan.alines(label) * scan.grid_size_y * scan.tile_size_y
+            for label in scan.labels
+        )
+        return int(pixels * 8 * 12 / 2**20) + 500
+
+    def batch_flags(self, mosaic: int, state: str) -> list[str]:
+        """Flags of every batch of a mosaic's grid."""
+        return [
+            self.layout.relative(self.layout.batch_flag(mosaic, batch, state))
+            for batch in self.plan.batches(mosaic)
+        ]
+
+    def mosaic_flags(self, slice_: int, state: str) -> list[str]:
+        """Flags of every mosaic of a slice."""
+        return [
+            self.layout.relative(self.layout.mosaic_flag(mosaic, state))
+            for mosaic in self.plan.mosaics(slice_)
+        ]
+
+    def template_flag(self, mosaic: int) -> str:
+        """Flag of the template that a mosaic is stitched with."""
+        acquisition = self.plan.acquisition(mosaic)
+        return self.layout.relative(self.layout.tilemap_flag(acquisition))
+
+
+def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
+    """Choose and check the configuration of a snakemake run.
+
+    Parameters
+    ----------
+    workflow, config
+        Snakemake's own objects of these names.
+
+    Raises
+    ------
+    ConfigError
+        No configuration, a wrong one, or values given by ``--config``: stages read the file.
+    """
+    given = workflow.overwrite_configfiles
+    if len(given) > 1:
+        raise ConfigError(
+            f"{len(given)} configuration files given ({', '.join(map(str, given))}); a project "
+            "has one"
+        )
+    path = find_config(Path(given[0]) if given else None)
+    values = read_yaml(path)
+    overridden = sorted(key for key in config if config[key] != values.get(key))
+    if overridden:
+        raise ConfigError(
+            f"--config {' '.join(overridden)}: values on snakemake's command line would not reach "
+            f"the stages, which read {path}. Write them into that file."
+        )
+    # The stage commands are installed beside the interpreter that runs snakemake.
+    scripts = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+    return WorkflowProject(
+        config=check_config(values, path),
+        config_path=path,
+        force_all=bool(workflow.dag_settings and workflow.dag_settings.forceall),
+    )

@@ -1,0 +1,51 @@
+# Path patterns and input functions. Nothing here looks into raw folders.
+BATCH = "mosaic-{mosaic}/state/batch-{batch}"
+MOSAIC = "mosaic-{mosaic}/state/mosaic-{mosaic}"
+
+
+wildcard_constraints:
+    mosaic=r"\d+",
+    batch=r"\d+",
+    slice=r"\d+",
+    acquisition=r"[A-Za-z]+",
+
+
+def all_targets(wildcards):
+    """Every flag that can be asked for now, each by itself, and the report's pictures."""
+    for message in PLAN.waiting():
+        logger.warning(message)
+    return PLAN.targets()
+
+
+def tile_input(wildcards):
+    """What a batch is processed from: its complex tiles, or the raw tiles themselves."""
+    if PROJECT.config.processing.complex == "discard":
+        return ancient(f"{BATCH}.ready")
+    return f"{BATCH}.complex"
+
+
+def template_batches(wildcards):
+    """Batches that a template is solved from.
+
+    Downstream of a batch ends at the template: once it is solved, nothing leads back to batches,
+    unless everything is forced.
+    """
+    if PROJECT.layout.tilemap_flag(wildcards.acquisition).exists() and not PROJECT.force_all:
+        return []
+    mosaic = PLAN.template_mosaic(wildcards.acquisition)
+    return [] if mosaic is None else PROJECT.batch_flags(mosaic, "processed")
+
+
+def mosaic_batches(wildcards):
+    """Every batch of a mosaic's grid, processed."""
+    return PROJECT.batch_flags(int(wildcards.mosaic), "processed")
+
+
+def mosaic_template(wildcards):
+    """Flag of the template that a mosaic is stitched with."""
+    return PROJECT.template_flag(int(wildcards.mosaic))
+
+
+def slice_mosaics(wildcards):
+    """Every mosaic of a slice, stitched."""
+    return PROJECT.mosaic_flags(int(wildcards.slice), "stitched")

@@ -1,0 +1,41 @@
+rule register_slice:
+    input:
+        slice_mosaics,
+    output:
+        "state/slice-{slice}.registered",
+    log:
+        "logs/register_slice/slice-{slice}.log",
+    benchmark:
+        "benchmarks/register_slice/slice-{slice}.tsv"
+    params:
+        config=PROJECT.config_path,
+    threads: PROJECT.config.run.register_threads
+    resources:
+        mem_mb=PROJECT.mosaic_memory_mb,
+    conda:
+        "../envs/opticstream.yaml"
+    shell:
+        "optic-stage register_slice --config {params.config:q} --slice {wildcards.slice}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule qc_slice:
+    input:
+        "state/slice-{slice}.registered",
+    output:
+        report(
+            "report/slice-{slice}.jpg",
+            category="Slices",
+            labels={"slice": "{slice}", "picture": "overview"},
+            caption="captions/slice.rst",
+        ),
+    log:
+        "logs/qc_slice/slice-{slice}.log",
+    benchmark:
+        "benchmarks/qc_slice/slice-{slice}.tsv"
+    params:
+        config=PROJECT.config_path,
+    conda:
+        "../envs/opticstream.yaml"
+    shell:
+        "optic-stage qc_slice --config {params.config:q} --slice {wildcards.slice} > {log:q} 2>&1"

@@ -1,0 +1,43 @@
+rule stitch_enface:
+    input:
+        batches=mosaic_batches,
+        template=ancient(mosaic_template),
+    output:
+        f"{MOSAIC}.stitched",
+    log:
+        "logs/stitch_enface/mosaic-{mosaic}.log",
+    benchmark:
+        "benchmarks/stitch_enface/mosaic-{mosaic}.tsv"
+    params:
+        config=PROJECT.config_path,
+    threads: PROJECT.config.run.stitch_threads
+    resources:
+        mem_mb=PROJECT.mosaic_memory_mb,
+    conda:
+        "../envs/opticstream.yaml"
+    shell:
+        "optic-stage stitch_enface --config {params.config:q} --mosaic {wildcards.mosaic}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule qc_mosaic:
+    input:
+        f"{MOSAIC}.stitched",
+    output:
+        report(
+            "report/mosaic-{mosaic}.jpg",
+            category="Mosaics",
+            labels={"mosaic": "{mosaic}", "picture": "overview"},
+            caption="captions/mosaic.rst",
+        ),
+    log:
+        "logs/qc_mosaic/mosaic-{mosaic}.log",
+    benchmark:
+        "benchmarks/qc_mosaic/mosaic-{mosaic}.tsv"
+    params:
+        config=PROJECT.config_path,
+    conda:
+        "../envs/opticstream.yaml"
+    shell:
+        "optic-stage qc_mosaic --config {params.config:q} --mosaic {wildcards.mosaic}"
+        " > {log:q} 2>&1"

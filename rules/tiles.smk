@@ -1,0 +1,40 @@
+rule convert_complex:
+    input:
+        ancient(f"{BATCH}.ready"),
+    output:
+        f"{BATCH}.complex",
+    log:
+        "logs/convert_complex/mosaic-{mosaic}_batch-{batch}.log",
+    benchmark:
+        "benchmarks/convert_complex/mosaic-{mosaic}_batch-{batch}.tsv"
+    params:
+        config=PROJECT.config_path,
+    threads: PROJECT.config.run.tile_threads
+    resources:
+        mem_mb=PROJECT.tile_memory_mb,
+    conda:
+        "../envs/opticstream.yaml"
+    shell:
+        "optic-stage convert_complex --config {params.config:q} --mosaic {wildcards.mosaic}"
+        " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"
+
+
+rule process_tiles:
+    input:
+        tile_input,
+    output:
+        f"{BATCH}.processed",
+    log:
+        "logs/process_tiles/mosaic-{mosaic}_batch-{batch}.log",
+    benchmark:
+        "benchmarks/process_tiles/mosaic-{mosaic}_batch-{batch}.tsv"
+    params:
+        config=PROJECT.config_path,
+    threads: PROJECT.config.run.tile_threads
+    resources:
+        mem_mb=PROJECT.tile_memory_mb,
+    conda:
+        "../envs/opticstream.yaml"
+    shell:
+        "optic-stage process_tiles --config {params.config:q} --mosaic {wildcards.mosaic}"
+        " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"
