@@ -13,6 +13,7 @@ from opticstream_smk.io import nifti
 from opticstream_smk.io.pictures import orientation_to_rgb, window_to_uint8, write_jpeg
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.qc.sheet import Panel, compose, outline, painted
+from opticstream_smk.stages.tilemap import read_tilemap
 
 _MASK_COLOUR = (255, 140, 0)
 _TILE_COLOUR = (0, 200, 255)
@@ -31,11 +32,12 @@ def write_mosaic_overview(config: Config, mosaic: int) -> None:
     """Write ``report/mosaic-01.jpg``: every stitched modality on one sheet."""
     layout = project_layout(config)
     plan = Plan(config, layout)
+    tilemap = read_tilemap(config, layout, plan.acquisition(mosaic))
+    covered = tilemap.coverage()
     mask = nifti.read_image(layout.stitched(mosaic, "mask")) > 0
     panels = []
     for modality in config.mosaic.modalities:
         image = nifti.read_image(layout.stitched(mosaic, f"{modality}_nomask"))
-        covered = np.isfinite(image)
         picture: NDArray[np.uint8]
         if modality in naming.AXIAL_MODALITIES:
             picture = orientation_to_rgb(image, mask)
@@ -44,30 +46,13 @@ def write_mosaic_overview(config: Config, mosaic: int) -> None:
         if modality == "aip":
             picture = painted(picture, outline(mask), _MASK_COLOUR)
         if modality == "surf":
-            borders = _tile_borders(config, plan, mosaic, (image.shape[0], image.shape[1]))
-            picture = painted(picture, borders, _TILE_COLOUR)
+            picture = painted(picture, tilemap.tile_borders(), _TILE_COLOUR)
         panels.append(Panel(_CAPTIONS[modality], picture))
     title = (
         f"{config.project.name}: mosaic {mosaic:03d}, {plan.acquisition(mosaic)}, "
         f"slice {plan.slice(mosaic):02d}; {100 * mask.mean():.0f} % tissue"
     )
     write_jpeg(layout.mosaic_picture(mosaic), compose(title, panels))
-
-
-def _tile_borders(
-    config: Config, plan: Plan, mosaic: int, shape: tuple[int, int]
-) -> NDArray[np.bool_]:
-    from opticstream_smk.stages.tilemap import read_positions
-
-    positions = read_positions(config, plan.acquisition(mosaic))
-    rows, columns = config.acquisition.tile_size_y, config.acquisition.alines(
-        plan.acquisition(mosaic)
-    )
-    borders = np.zeros(shape, bool)
-    for y, x in np.rint(positions - positions.min(axis=0)).astype(int):
-        borders[y : y + rows, x] = borders[y : y + rows, min(x + columns, shape[1]) - 1] = True
-        borders[y, x : x + columns] = borders[min(y + rows, shape[0]) - 1, x : x + columns] = True
-    return borders
 
 
 def write_slice_overview(config: Config, slice_: int) -> None:

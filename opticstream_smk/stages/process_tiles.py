@@ -79,12 +79,14 @@ def _from_complex(context: StageContext) -> TileWork:
     def source(image: int) -> InputFile:
         path = layout.complex_tile(mosaic, image)
         try:
-            return file_input(path)
+            found = file_input(path)
         except OSError as error:
             raise IncompleteInputError(
                 f"complex tile {path} is missing ({error.strerror}); `optic-trigger doctor --fix` "
                 "has it made again"
             ) from error
+        # Relative, so that a project folder that was moved keeps its receipts.
+        return found.model_copy(update={"path": layout.relative(path)})
 
     def make(image: int, path: Path) -> dict[str, float]:
         jones = unstack_jones(nifti.read_array(path, shape=shape))

@@ -180,6 +180,7 @@ class _Run:
         kind = error.kind if isinstance(error, OpticStreamError) else "internal"
         extra = {
             **self._attempt_record(),
+            "flag": flag_path(self.context.layout, self.context.place, self.stage.flag).name,
             "kind": kind,
             "error": str(error) or type(error).__name__,
             "attempts": self._attempt,

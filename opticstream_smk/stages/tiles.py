@@ -123,7 +123,7 @@ def _one_tile(context: StageContext, work: TileWork, image: int) -> tuple[Receip
         return receipt, True
     # A receipt that proves nothing any more must not outlive the products it lists.
     path.unlink(missing_ok=True)
-    numbers = work.make(image, Path(source.path))
+    numbers = work.make(image, context.layout.root / source.path)
     return (
         write_receipt(
             path,

@@ -1,0 +1,42 @@
+# Two commands: `make demo` and `make test`. Each sets up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test perf lint generate clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
+	@# Where PYTHONDONTWRITEBYTECODE is set, every start would compile everything again.
+	$(BIN)/python -m compileall -q opticstream_smk
+	touch $(STAMP)
+
+demo: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
+
+test: setup
+	$(BIN)/python -m pytest
+
+perf: setup
+	$(BIN)/python -m pytest tests/perf -m perf -s
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	OPTIC_CONFIG=config/config.default.yaml $(BIN)/snakemake --lint
+
+generate: setup
+	$(BIN)/optic-trigger config default > config/config.default.yaml
+	$(BIN)/optic-trigger config schema > config/schema.json
+
+clean:
+	rm -rf $(VENV) demo build dist

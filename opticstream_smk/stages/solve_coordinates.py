@@ -1,0 +1,69 @@
+"""Tile positions of the template slice, and the template that all slices use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from opticstream_smk.config import Config
+from opticstream_smk.errors import IncompleteInputError
+from opticstream_smk.plan import template_params
+from opticstream_smk.stages.stage import Outcome, Stage, StageContext
+from opticstream_smk.stages.tilemap import TileFiles, Tilemap, cells, write_tilemap
+from opticstream_smk.state.flags import TileCount, file_input
+
+
+def params(config: Config, acquisition: str) -> Mapping[str, Any]:
+    """Values that this stage reads."""
+    return {
+        **template_params(config, acquisition),
+        "mask_threshold": config.mosaic.mask_threshold(acquisition),
+        "template_slice": config.mosaic.template_slice,
+    }
+
+
+def compute(context: StageContext) -> Outcome:
+    """Write ``tilemap-normal.j2``: the nominal grid, refined by correlating the overlaps."""
+    from opticstream_smk.mosaic import solve_positions
+
+    config, layout, acquisition = context.config, context.layout, context.acquisition
+    mosaic = context.plan.template_mosaic(acquisition)
+    if mosaic is None:
+        raise IncompleteInputError(
+            f"no {acquisition} mosaic is there to take coordinates from; run `optic-trigger scan`"
+        )
+    scan = config.acquisition
+    shape = (scan.tile_size_y, scan.alines(acquisition))
+    grid = cells(config, acquisition)
+    files = TileFiles(layout, mosaic, "aip", shape, len(grid))
+    tiles = np.stack([files[index] for index in range(len(files))])
+    signal = tiles.mean(axis=(1, 2), dtype=np.float64)
+    solved = solve_positions(tiles, grid, overlap_percent=scan.tile_overlap_percent)
+    tilemap = Tilemap(solved.positions_px, solved.is_anchored, shape, signal)
+    write_tilemap(config, layout, acquisition, tilemap)
+    measured = solved.edges[solved.edges["used"]]
+    return Outcome(
+        inputs=tuple(file_input(files.path(index)) for index in range(len(files))),
+        outputs=(layout.template(acquisition),),
+        tiles=TileCount(done=tuple(context.plan.images(mosaic))),
+        numbers={
+            "tiles": len(grid),
+            "anchored_tiles": int(solved.is_anchored.sum()),
+            "pairs": len(solved.edges),
+            "pairs_used": len(measured),
+            "residual_px_rms": (
+                round(float(np.sqrt(np.mean(measured["residual"] ** 2))), 4)
+                if len(measured)
+                else None
+            ),
+        },
+        extra={
+            "template_slice": context.plan.slice(mosaic),
+            "unanchored_images": [int(image) for image in np.flatnonzero(~solved.is_anchored) + 1],
+        },
+    )
+
+
+STAGE = Stage(
+    "solve_coordinates", "tilemap", "solved", params, compute, starts_level=lambda _config: False
+)

@@ -1,0 +1,144 @@
+"""En-face maps of the tiles to mosaics: every modality, the mask, masked and unmasked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opticstream_smk import naming
+from opticstream_smk.config import Config
+from opticstream_smk.errors import QualityError
+from opticstream_smk.io import nifti
+from opticstream_smk.io.pictures import (
+    orientation_to_rgb,
+    window_to_uint8,
+    write_jpeg,
+    write_tiff,
+)
+from opticstream_smk.plan import template_params
+from opticstream_smk.stages.stage import Outcome, Stage, StageContext
+from opticstream_smk.stages.tilemap import TileFiles, Tilemap, read_tilemap
+from opticstream_smk.state.flags import TileCount, file_input
+
+_SUFFIXES = (".nii", ".jpg", ".tiff")
+
+
+def params(config: Config, acquisition: str) -> Mapping[str, Any]:
+    """Values that this stage reads."""
+    mosaic = config.mosaic
+    return {
+        **template_params(config, acquisition),
+        "modalities": mosaic.modalities,
+        "mask_threshold": mosaic.mask_threshold(acquisition),
+        "mask_sigma_px": mosaic.mask_sigma_px,
+        "fill_value": mosaic.fill_value,
+        "jpeg_window_percentiles": mosaic.jpeg_window_percentiles,
+        "scan_resolution_3d_mm": config.acquisition.scan_resolution_3d_mm,
+        "slice_thickness_um": config.acquisition.slice_thickness_um,
+    }
+
+
+def compute(context: StageContext) -> Outcome:
+    """Write ``stitched/mosaic_001_*``."""
+    from opticstream_smk.mosaic import make_mask
+
+    config, layout, mosaic = context.config, context.layout, context.mosaic
+    tilemap = read_tilemap(config, layout, context.acquisition)
+    covered = tilemap.coverage()
+    aip = _blend(context, tilemap, "aip")
+    threshold = config.mosaic.mask_threshold(context.acquisition)
+    mask = make_mask(
+        np.where(covered, aip, np.nan), threshold, sigma_px=config.mosaic.mask_sigma_px
+    )
+    if not mask.any():
+        raise QualityError(
+            f"mosaic {mosaic:03d}: no pixel of the AIP exceeds the mask threshold {threshold:g} dB "
+            f"(its highest value is {np.nanmax(aip):.1f} dB). Set mosaic.mask_threshold_"
+            f"{'normal' if context.acquisition == naming.NORMAL else 'tilted'} between background "
+            "and tissue; report and stitched AIP of other mosaics show both."
+        )
+    outputs = _write_mask(context, tilemap, mask)
+    for modality in config.mosaic.modalities:
+        image = aip if modality == "aip" else _blend(context, tilemap, modality)
+        for name, region in ((f"{modality}_nomask", covered), (modality, covered & mask)):
+            outputs += _write_image(context, tilemap, name, modality, image, region)
+    template = layout.template(context.acquisition)
+    return Outcome(
+        inputs=(file_input(template),),
+        outputs=tuple(outputs),
+        tiles=TileCount(done=tuple(context.plan.images(mosaic))),
+        numbers={
+            "tissue_share": round(float(mask.sum() / covered.sum()), 4),
+            "unanchored_tiles": int((~tilemap.is_anchored).sum()),
+        },
+        extra={"template_sha256": tilemap.sha256},
+    )
+
+
+def canvas_geometry(config: Config, tilemap: Tilemap, slice_: int) -> nifti.Geometry:
+    """Where a stitched image lies: canvas pixel 0 in stage mm, slices stacked along z."""
+    x_mm, y_mm, _ = config.acquisition.scan_resolution_3d_mm
+    thickness_mm = config.acquisition.slice_thickness_um / 1000
+    y_px, x_px = tilemap.origin_px
+    return nifti.Geometry(
+        voxel_mm=(x_mm, y_mm, thickness_mm),
+        origin_mm=(x_px * x_mm, y_px * y_mm, (slice_ - 1) * thickness_mm),
+    )
+
+
+def _blend(context: StageContext, tilemap: Tilemap, modality: str) -> NDArray[np.float32]:
+    from opticstream_smk.mosaic import blend
+
+    image, _ = blend(
+        TileFiles(
+            context.layout,
+            context.mosaic,
+            modality,
+            tilemap.tile_shape,
+            len(tilemap.positions_px),
+        ),
+        tilemap.positions_px,
+        overlap_percent=context.config.acquisition.tile_overlap_percent,
+        circular=modality in naming.AXIAL_MODALITIES,
+    )
+    return image
+
+
+def _write_mask(context: StageContext, tilemap: Tilemap, mask: NDArray[np.bool_]) -> list[Path]:
+    pixels = np.where(mask, np.uint8(255), np.uint8(0))
+    geometry = canvas_geometry(context.config, tilemap, context.place.slice or 1)
+    nii, jpg, tiff = _paths(context, "mask")
+    nifti.write_image(nii, pixels, geometry, description="tissue mask, 0 or 255")
+    write_jpeg(jpg, pixels)
+    write_tiff(tiff, pixels, pixel_mm=context.config.acquisition.scan_resolution_3d_mm[:2])
+    return [nii, jpg, tiff]
+
+
+def _write_image(
+    context: StageContext,
+    tilemap: Tilemap,
+    name: str,
+    modality: str,
+    image: NDArray[np.float32],
+    region: NDArray[np.bool_],
+) -> list[Path]:
+    config = context.config
+    filled = np.where(region, image, np.float32(config.mosaic.fill_value)).astype(np.float32)
+    geometry = canvas_geometry(config, tilemap, context.place.slice or 1)
+    nii, jpg, tiff = _paths(context, name)
+    nifti.write_image(nii, filled, geometry)
+    write_tiff(tiff, filled, pixel_mm=config.acquisition.scan_resolution_3d_mm[:2])
+    if modality in naming.AXIAL_MODALITIES:
+        write_jpeg(jpg, orientation_to_rgb(image, region))
+    else:
+        write_jpeg(jpg, window_to_uint8(image, region, config.mosaic.jpeg_window_percentiles))
+    return [nii, jpg, tiff]
+
+
+def _paths(context: StageContext, name: str) -> list[Path]:
+    return [context.layout.stitched(context.mosaic, name, suffix) for suffix in _SUFFIXES]
+
+
+STAGE = Stage("stitch_enface", "mosaic", "stitched", params, compute)
