@@ -32,7 +32,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
-	OPTIC_CONFIG=config/config.default.yaml $(BIN)/snakemake --lint
+	OPTIC_CONFIG=config/demo.yaml $(BIN)/snakemake --lint
 
 generate: setup
 	$(BIN)/optic-trigger config default > config/config.default.yaml

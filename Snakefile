@@ -1,7 +1,6 @@
 # Config -> validated model -> targets. Science is in opticstream_smk, one rule per stage in rules/.
 from opticstream_smk.workflow import set_up
 
-
 PROJECT = set_up(workflow, config)
 PLAN = PROJECT.plan
 

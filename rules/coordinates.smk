@@ -7,11 +7,11 @@ rule solve_coordinates:
         "logs/solve_coordinates/{acquisition}.log",
     benchmark:
         "benchmarks/solve_coordinates/{acquisition}.tsv"
-    params:
-        config=PROJECT.config_path,
-    threads: PROJECT.config.run.stitch_threads
     conda:
         "../envs/opticstream.yaml"
+    threads: PROJECT.config.run.stitch_threads
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage solve_coordinates --config {params.config:q}"
         " --acquisition {wildcards.acquisition} --threads {threads} > {log:q} 2>&1"

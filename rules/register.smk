@@ -7,13 +7,13 @@ rule register_slice:
         "logs/register_slice/slice-{slice}.log",
     benchmark:
         "benchmarks/register_slice/slice-{slice}.tsv"
-    params:
-        config=PROJECT.config_path,
+    conda:
+        "../envs/opticstream.yaml"
     threads: PROJECT.config.run.register_threads
     resources:
         mem_mb=PROJECT.mosaic_memory_mb,
-    conda:
-        "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage register_slice --config {params.config:q} --slice {wildcards.slice}"
         " --threads {threads} > {log:q} 2>&1"
@@ -33,9 +33,9 @@ rule qc_slice:
         "logs/qc_slice/slice-{slice}.log",
     benchmark:
         "benchmarks/qc_slice/slice-{slice}.tsv"
-    params:
-        config=PROJECT.config_path,
     conda:
         "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage qc_slice --config {params.config:q} --slice {wildcards.slice} > {log:q} 2>&1"

@@ -8,13 +8,13 @@ rule stitch_enface:
         "logs/stitch_enface/mosaic-{mosaic}.log",
     benchmark:
         "benchmarks/stitch_enface/mosaic-{mosaic}.tsv"
-    params:
-        config=PROJECT.config_path,
+    conda:
+        "../envs/opticstream.yaml"
     threads: PROJECT.config.run.stitch_threads
     resources:
         mem_mb=PROJECT.mosaic_memory_mb,
-    conda:
-        "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage stitch_enface --config {params.config:q} --mosaic {wildcards.mosaic}"
         " --threads {threads} > {log:q} 2>&1"
@@ -34,10 +34,10 @@ rule qc_mosaic:
         "logs/qc_mosaic/mosaic-{mosaic}.log",
     benchmark:
         "benchmarks/qc_mosaic/mosaic-{mosaic}.tsv"
-    params:
-        config=PROJECT.config_path,
     conda:
         "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage qc_mosaic --config {params.config:q} --mosaic {wildcards.mosaic}"
         " > {log:q} 2>&1"

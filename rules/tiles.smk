@@ -7,13 +7,13 @@ rule convert_complex:
         "logs/convert_complex/mosaic-{mosaic}_batch-{batch}.log",
     benchmark:
         "benchmarks/convert_complex/mosaic-{mosaic}_batch-{batch}.tsv"
-    params:
-        config=PROJECT.config_path,
+    conda:
+        "../envs/opticstream.yaml"
     threads: PROJECT.config.run.tile_threads
     resources:
         mem_mb=PROJECT.tile_memory_mb,
-    conda:
-        "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage convert_complex --config {params.config:q} --mosaic {wildcards.mosaic}"
         " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"
@@ -28,13 +28,13 @@ rule process_tiles:
         "logs/process_tiles/mosaic-{mosaic}_batch-{batch}.log",
     benchmark:
         "benchmarks/process_tiles/mosaic-{mosaic}_batch-{batch}.tsv"
-    params:
-        config=PROJECT.config_path,
+    conda:
+        "../envs/opticstream.yaml"
     threads: PROJECT.config.run.tile_threads
     resources:
         mem_mb=PROJECT.tile_memory_mb,
-    conda:
-        "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
     shell:
         "optic-stage process_tiles --config {params.config:q} --mosaic {wildcards.mosaic}"
         " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"

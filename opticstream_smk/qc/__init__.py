@@ -1,1 +1,1 @@
-"""Pictures for people: was it processed well?"""
+"""Pictures by which people judge whether data was processed well."""

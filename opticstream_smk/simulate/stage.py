@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opticstream_smk.mosaic import snake_order
 from opticstream_smk.simulate.settings import VIEWS, AcquisitionSettings, View
 
 FloatArray = NDArray[np.float64]
@@ -17,22 +18,9 @@ FloatArray = NDArray[np.float64]
 _LARGEST_JITTER = 2.0
 
 
-def snake_cells(rows: int, columns: int) -> NDArray[np.int64]:
-    """Cells (row, column) in order of acquisition: snake by columns, up and right.
-
-    Row 0 is the top; the first tile is the bottom one of column 0, column 1 runs downwards.
-    """
-    cells = [
-        (rows - 1 - step if column % 2 == 0 else step, column)
-        for column in range(columns)
-        for step in range(rows)
-    ]
-    return np.array(cells)
-
-
 def nominal_positions(settings: AcquisitionSettings, view: View) -> FloatArray:
     """Positions (tile, 2) that the stage was asked for, px."""
-    return snake_cells(*settings.grid_shape(view)) * _nominal_step(settings, view)
+    return snake_order(*settings.grid_shape(view)) * _nominal_step(settings, view)
 
 
 def stage_positions(settings: AcquisitionSettings, view: View, slice_number: int) -> FloatArray:
@@ -52,7 +40,7 @@ def stage_positions(settings: AcquisitionSettings, view: View, slice_number: int
             [step[0] * shear_x, step[1] * (1 + stretch_x)],
         ]
     )
-    cells = snake_cells(*settings.grid_shape(view))
+    cells = snake_order(*settings.grid_shape(view))
     jitter = rng.standard_normal(cells.shape).clip(-_LARGEST_JITTER, _LARGEST_JITTER)
     jitter *= settings.jitter_px / np.sqrt((jitter**2).mean())
     again = np.random.default_rng([settings.seed, 21, view_number, slice_number])

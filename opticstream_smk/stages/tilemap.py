@@ -1,5 +1,6 @@
 """The coordinate template of an acquisition, as stages write and read it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from opticstream_smk import naming
 from opticstream_smk.config import Config
+from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.io import nifti
 from opticstream_smk.layout import ProjectLayout
 
@@ -38,24 +41,24 @@ class Tilemap:
     sha256: str = ""
 
     @property
-    def _corners(self) -> NDArray[np.int64]:
-        """(N, 2) y, x of each tile's first pixel on the canvas."""
-        placed = np.rint(self.positions_px).astype(np.int64)
-        corners: NDArray[np.int64] = placed - placed.min(axis=0)
-        return corners
-
-    @property
     def origin_px(self) -> tuple[int, int]:
         """Place (y, x) of canvas pixel 0 in the frame of the positions."""
-        y, x = np.rint(self.positions_px).astype(int).min(axis=0)
-        return int(y), int(x)
+        from opticstream_smk.mosaic import canvas_shape
+
+        return canvas_shape(self.positions_px, self.tile_shape)[1]
+
+    def _corners(self) -> NDArray[np.int64]:
+        """(N, 2) y, x of each tile's first pixel on the canvas."""
+        corners: NDArray[np.int64] = np.rint(self.positions_px).astype(np.int64)
+        return corners - np.array(self.origin_px)
 
     def coverage(self) -> NDArray[np.bool_]:
         """(y, x) canvas, True where any tile lies."""
+        from opticstream_smk.mosaic import canvas_shape
+
         rows, columns = self.tile_shape
-        height, width = self._corners.max(axis=0) + self.tile_shape
-        covered = np.zeros((height, width), np.bool_)
-        for y, x in self._corners:
+        covered = np.zeros(canvas_shape(self.positions_px, self.tile_shape)[0], np.bool_)
+        for y, x in self._corners():
             covered[y : y + rows, x : x + columns] = True
         return covered
 
@@ -63,7 +66,7 @@ class Tilemap:
         """(y, x) canvas, True on the outermost pixels of each tile."""
         rows, columns = self.tile_shape
         borders = np.zeros_like(self.coverage())
-        for y, x in self._corners:
+        for y, x in self._corners():
             borders[[y, y + rows - 1], x : x + columns] = True
             borders[y : y + rows, [x, x + columns - 1]] = True
         return borders
@@ -104,6 +107,64 @@ class TileFiles(Sequence[NDArray[np.float32]]):
             raise IndexError(index)
         image = nifti.read_image(self.path(index), shape_yx=self._tile_shape)
         return np.asarray(image, np.float32)
+
+
+def write_tilemap(
+    config: Config, layout: ProjectLayout, acquisition: str, tilemap: Tilemap
+) -> None:
+    """Write the template of an acquisition."""
+    from opticstream_smk.mosaic import TileEntry, write_template
+
+    tiles = [
+        TileEntry(
+            filepath=f"{{{{ mosaic_id_str }}}}_image_{image:04d}_{{{{ modality }}}}.nii",
+            tile_number=image,
+            x=round(float(x), 3),
+            y=round(float(y), 3),
+            avg_signal=round(float(signal), 3),
+            is_anchored=bool(anchored),
+        )
+        for image, ((y, x), signal, anchored) in enumerate(
+            zip(tilemap.positions_px, tilemap.avg_signal, tilemap.is_anchored, strict=True),
+            start=1,
+        )
+    ]
+    overlap = config.acquisition.tile_overlap_percent / 100
+    write_template(layout.template(acquisition), tiles, tile_overlap=overlap)
+
+
+def read_tilemap(config: Config, layout: ProjectLayout, acquisition: str) -> Tilemap:
+    """Read the template of an acquisition.
+
+    Raises
+    ------
+    IncompleteInputError
+        There is none.
+    CorruptInputError
+        Edited into something that is no template, or made for another grid.
+    """
+    from opticstream_smk.mosaic import parse_tile_info, render_template
+
+    path = layout.template(acquisition)
+    text = render_template(
+        path, base_dir=layout.root, mosaic_id_str=naming.mosaic_stem(1), modality="aip"
+    )
+    tiles = sorted(parse_tile_info(text, source=str(path)).tiles, key=lambda t: t.tile_number)
+    expected = len(cells(config, acquisition))
+    if [tile.tile_number for tile in tiles] != list(range(1, expected + 1)):
+        raise CorruptInputError(
+            f"{path} lists {len(tiles)} tiles, the grid of a {acquisition} mosaic has {expected}; "
+            "it was made for another grid. Delete it and run `optic-trigger doctor --fix`, then "
+            "snakemake: the coordinates are solved again."
+        )
+    scan = config.acquisition
+    return Tilemap(
+        positions_px=np.array([(tile.y, tile.x) for tile in tiles]),
+        is_anchored=np.array([tile.is_anchored for tile in tiles]),
+        tile_shape=(scan.tile_size_y, scan.alines(acquisition)),
+        avg_signal=np.array([tile.avg_signal for tile in tiles]),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
 
 
 def cells(config: Config, acquisition: str) -> NDArray[np.int64]:

@@ -107,5 +107,5 @@ def test_three_ways_to_name_a_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("OPTIC_CONFIG", str(other))
     assert find_config(root=tmp_path) == other
     assert find_config(default, root=tmp_path) == default
-    with pytest.raises(ConfigError, match="nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         find_config(tmp_path / "nowhere.yaml")

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from opticstream_smk.mosaic import snake_order
 from opticstream_smk.simulate import AcquisitionSettings
 from opticstream_smk.simulate.stage import (
     field_plane,
     illumination,
     nominal_positions,
-    snake_cells,
     stage_positions,
     view_geometry,
 )
@@ -16,7 +16,7 @@ LARGE = AcquisitionSettings(grid_columns=8, grid_rows=6)
 
 def test_snake_runs_up_and_right():
     grid = np.zeros((2, 3), int)
-    for number, cell in enumerate(snake_cells(2, 3), start=1):
+    for number, cell in enumerate(snake_order(2, 3), start=1):
         grid[tuple(cell)] = number
     assert grid.tolist() == [[2, 3, 6], [1, 4, 5]]
 
@@ -30,7 +30,7 @@ def test_nominal_step_follows_the_overlap():
 
 def test_jitter_and_lattice_error():
     error = stage_positions(LARGE, "normal", 1) - nominal_positions(LARGE, "normal")
-    cells = np.column_stack([snake_cells(6, 8), np.ones(48)])
+    cells = np.column_stack([snake_order(6, 8), np.ones(48)])
     lattice, *_ = np.linalg.lstsq(cells, error, rcond=None)
     assert (error - cells @ lattice).std() == pytest.approx(2.0, abs=0.25)
     # 1.2 % of the step of 33.6 px, both ways; the fit sees it through the jitter.

@@ -76,9 +76,13 @@ def test_downstream_goes_even_when_the_flag_itself_is_missing(finished):
 
 
 def test_nothing_is_saved_when_the_block_raises(finished):
-    with pytest.raises(RuntimeError), finished.open_batch(1, 1) as node:
-        node.withdraw("ready")
-        raise RuntimeError
+    def fail():
+        with finished.open_batch(1, 1) as node:
+            node.withdraw("ready")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert present(finished) == set(EVERYTHING)
 
 
