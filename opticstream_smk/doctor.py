@@ -175,6 +175,6 @@ def _drift(config: Config, plan: Plan, place: Place, flag: Flag, where: str) -> 
         yield Finding(
             where,
             f"made with other parameters of {flag.stage} than the configuration has now",
-            "It is kept. Remove the flag to have it made again",
+            f"It is kept; `optic-trigger redo --from {flag.stage}` has it made again",
             advisory=True,
         )

@@ -14,13 +14,24 @@ JPEG_LONGEST_SIDE = 16384  # a JPEG ends at 65,535 px; viewers give up long befo
 
 
 def window_to_uint8(
-    image: NDArray[Any], covered: NDArray[np.bool_], percentiles: tuple[float, float]
+    image: NDArray[Any],
+    covered: NDArray[np.bool_],
+    percentiles: tuple[float, float],
+    *,
+    reference: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """Map percentiles of the covered finite pixels to black and white; the rest is black."""
+    """Map percentiles of the finite pixels to black and white; what is not covered is black.
+
+    Parameters
+    ----------
+    reference
+        Pixels whose percentiles count; all covered ones by default.
+    """
     usable = covered & np.isfinite(image)
-    if not usable.any():
+    counted = usable if reference is None else usable & reference
+    if not counted.any():
         return np.zeros(image.shape, np.uint8)
-    low, high = np.percentile(image[usable], percentiles)
+    low, high = np.percentile(image[counted], percentiles)
     scaled = (np.where(usable, image, low) - low) / max(high - low, np.finfo(np.float32).tiny)
     return np.where(usable, np.clip(scaled * 255, 0, 255), 0).astype(np.uint8)
 

@@ -42,7 +42,10 @@ def write_mosaic_overview(config: Config, mosaic: int) -> None:
         if modality in naming.AXIAL_MODALITIES:
             picture = orientation_to_rgb(image, mask)
         else:
-            picture = window_to_uint8(image, covered, config.mosaic.jpeg_window_percentiles)
+            # Outside the tissue these maps are noise, which would hide what is in it.
+            reference = None if modality in ("aip", "mip") else mask
+            window = config.mosaic.jpeg_window_percentiles
+            picture = window_to_uint8(image, covered, window, reference=reference)
         if modality == "aip":
             picture = painted(picture, outline(mask), _MASK_COLOUR)
         if modality == "surf":

@@ -103,7 +103,7 @@ def compare_aip(
     truth_aip: FloatArray,
     *,
     mask: MaskArray | None = None,
-    limit: float = 0.8,
+    limit: float = 0.95,
 ) -> Comparison:
     """Correlation of a stitched AIP image with the truth.
 

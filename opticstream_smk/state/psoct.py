@@ -234,6 +234,10 @@ class OctProjectState:
         """Nodes with changes that are not saved yet."""
         return [n for n in self._nodes.values() if n.added or n.withdrawn or n.dropped]
 
+    def forget(self) -> None:
+        """Drop all changes that are not saved yet."""
+        self._nodes.clear()
+
     def slices(self) -> list[int]:
         """Slices that have a mosaic folder or a flag."""
         found = {

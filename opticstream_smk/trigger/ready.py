@@ -136,8 +136,8 @@ def _write_ready(config: Config, batch: RawBatch, result: ScanResult) -> None:
             result.stale.append(key)
             result.problems.append(
                 f"{place}: raw tiles have changed since the batch was processed; its results are "
-                "kept. Remove its .ready and .processed flags and scan again to process the new "
-                "files."
+                f"kept. To process the new files: optic-trigger redo --from scan --mosaic "
+                f"{batch.mosaic} --batch {batch.batch}, then scan and snakemake."
             )
             return
         node.add("ready", manifest)

@@ -1,0 +1,73 @@
+"""``optic-trigger redo``: withdraw flags, so that snakemake does the work again."""
+
+import argparse
+
+from opticstream_smk.cli.options import add_config, given_config
+from opticstream_smk.errors import ConfigError, IncompleteInputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_config(parser)
+    parser.add_argument(
+        "--from",
+        dest="stage",
+        required=True,
+        metavar="STAGE",
+        help="first stage to do again, as optic-stage names it; `scan` takes new raw files",
+    )
+    parser.add_argument("--slice", type=int, metavar="S", help="only this slice")
+    parser.add_argument("--mosaic", type=int, metavar="M", help="only this mosaic")
+    parser.add_argument("--batch", type=int, metavar="B", help="only this batch of --mosaic")
+    parser.add_argument("--acquisition", metavar="A", help="only this template")
+    parser.add_argument("--dry-run", action="store_true", help="list, and change nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from opticstream_smk.plan import project_layout
+    from opticstream_smk.stages import NAMES, find_stage
+    from opticstream_smk.state.psoct import OctState, Place
+
+    config = given_config(arguments)
+    if arguments.stage == "scan":
+        level, flag = "batch", "ready"
+    elif arguments.stage in NAMES:
+        stage = find_stage(arguments.stage)
+        level, flag = stage.level, stage.flag
+    else:
+        raise ConfigError(
+            f"--from {arguments.stage}: no such stage; expected scan, {', '.join(NAMES)}"
+        )
+    if arguments.batch is not None and arguments.mosaic is None:
+        raise ConfigError("--batch needs --mosaic: batches of all mosaics have the same numbers")
+    asked = {
+        name: value
+        for name in ("slice", "mosaic", "batch", "acquisition")
+        if (value := getattr(arguments, name)) is not None
+    }
+
+    def is_asked(place: Place) -> bool:
+        return all(getattr(place, name) == value for name, value in asked.items())
+
+    state = OctState(project_layout(config), config.acquisition.mosaics_per_slice)
+    with state.open_project() as project:
+        for place, name in project.present():
+            if place.level == level and name == flag and is_asked(place):
+                project.node(place).withdraw(flag)
+        withdrawn = [
+            node.path(name) for node in project.changed() for name in sorted(node.withdrawn)
+        ]
+        if not withdrawn:
+            raise IncompleteInputError(
+                f"nothing to redo: no .{flag} flag of a {level} fits "
+                f"{' '.join(f'--{k} {v}' for k, v in asked.items()) or 'this project'}"
+            )
+        if arguments.dry_run:
+            project.forget()
+    for path in withdrawn:
+        print(f"{'would withdraw' if arguments.dry_run else 'withdrawn'}  {path}")
+    if not arguments.dry_run:
+        again = "optic-trigger scan, then " if arguments.stage == "scan" else ""
+        print(f"next: {again}snakemake --profile zircon")
+    return 0
