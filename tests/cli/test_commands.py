@@ -1,0 +1,83 @@
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import small_values
+
+BIN = Path(sys.executable).parent
+
+
+def run(*command, cwd=None):
+    env = {key: value for key, value in os.environ.items() if key != "OPTIC_CONFIG"}
+    return subprocess.run(
+        [BIN / command[0], *map(str, command[1:])],
+        capture_output=True, text=True, cwd=cwd, env=env,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("optic-trigger",),
+        ("optic-stage",),
+        *[("optic-trigger", name)
+          for name in ("config", "simulate", "scan", "status", "redo", "dag", "doctor")],
+    ],
+)  # fmt: skip
+def test_help_is_there_and_costs_little(command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run(*command, "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0
+    assert "usage:" in done.stdout
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert cpu_s < 0.5  # a tenth of it on an idle machine; heavy imports cost a second
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "import opticstream_smk.cli.trigger, opticstream_smk.cli.stage\n"
+        "from opticstream_smk.cli import config, dag, doctor, redo, scan, simulate, status\n"
+        "heavy = {'numpy', 'pydantic', 'yaml', 'scipy', 'snakemake'} & set(sys.modules)\n"
+        "sys.exit(','.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_usage_errors_exit_with_2(tmp_path):
+    assert run("optic-trigger", "nonsense").returncode == 2
+    assert run("optic-stage", "nonsense").returncode == 2
+    missing = run("optic-stage", "process_tiles", "--mosaic", 1, cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "--batch" in missing.stderr
+    nothing = run("optic-trigger", "status", cwd=tmp_path)
+    assert nothing.returncode == 2
+    assert "config/project.yaml" in nothing.stderr
+
+
+def test_config_commands(tmp_path):
+    assert run("optic-trigger", "config", "default").stdout.startswith("# Configuration")
+    assert run("optic-trigger", "config", "schema").stdout.startswith("{")
+    path = tmp_path / "project.yaml"
+    path.write_text(yaml.safe_dump(small_values()))
+    assert "fine" in run("optic-trigger", "config", "check", "--config", path).stdout
+    path.write_text(yaml.safe_dump(small_values(mosaic__maks_sigma_px=1)))
+    wrong = run("optic-trigger", "config", "check", "--config", path)
+    assert wrong.returncode == 2
+    assert "did you mean mask_sigma_px" in wrong.stderr
+
+
+def test_a_stage_names_a_missing_calibration(tmp_path):
+    path = tmp_path / "project.yaml"
+    path.write_text(yaml.safe_dump(small_values()))
+    done = run("optic-stage", "convert_complex", "--config", path, "--mosaic", 1, "--batch", 1)
+    assert done.returncode == 2
+    assert "wave-pixel.mat" in done.stderr
+    assert "acquisition.calibration_file" in done.stderr
