@@ -89,7 +89,7 @@ def canvas_geometry(config: Config, tilemap: Tilemap, slice_: int) -> nifti.Geom
 
 
 def _blend(context: StageContext, tilemap: Tilemap, modality: str) -> NDArray[np.float32]:
-    from opticstream_smk.mosaic.blend import blend
+    from opticstream_smk.mosaic import blend
 
     image, _ = blend(
         TileFiles(

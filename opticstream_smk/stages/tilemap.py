@@ -49,8 +49,9 @@ class Tilemap:
 
     def _corners(self) -> NDArray[np.int64]:
         """(N, 2) y, x of each tile's first pixel on the canvas."""
-        corners: NDArray[np.int64] = np.rint(self.positions_px).astype(np.int64)
-        return corners - np.array(self.origin_px)
+        from opticstream_smk.mosaic import tile_corners
+
+        return tile_corners(self.positions_px) - np.array(self.origin_px)
 
     def coverage(self) -> NDArray[np.bool_]:
         """(y, x) canvas, True where any tile lies."""

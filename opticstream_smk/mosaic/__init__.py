@@ -1,0 +1,68 @@
+"""Tiles to mosaics: grid order, tile positions, blending, mask, tile-info template.
+
+Arrays in, arrays out. Images are (y, x), positions are (y, x) in pixels of the tile's first
+pixel. The names below are loaded on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opticstream_smk.mosaic.blending import blend, canvas_shape, tile_corners
+    from opticstream_smk.mosaic.grid import nominal_positions, snake_order
+    from opticstream_smk.mosaic.mask import make_mask
+    from opticstream_smk.mosaic.positions import TilePositions, solve_positions
+    from opticstream_smk.mosaic.template import (
+        TileEntry,
+        TileInfo,
+        parse_tile_info,
+        read_tile_info,
+        render_template,
+        template_text,
+        write_template,
+    )
+
+__all__ = [
+    "TileEntry",
+    "TileInfo",
+    "TilePositions",
+    "blend",
+    "canvas_shape",
+    "make_mask",
+    "nominal_positions",
+    "parse_tile_info",
+    "read_tile_info",
+    "render_template",
+    "snake_order",
+    "solve_positions",
+    "template_text",
+    "tile_corners",
+    "write_template",
+]
+
+_MODULE_OF = {
+    "TileEntry": "template",
+    "TileInfo": "template",
+    "TilePositions": "positions",
+    "blend": "blending",
+    "canvas_shape": "blending",
+    "make_mask": "mask",
+    "nominal_positions": "grid",
+    "parse_tile_info": "template",
+    "read_tile_info": "template",
+    "render_template": "template",
+    "snake_order": "grid",
+    "solve_positions": "positions",
+    "template_text": "template",
+    "tile_corners": "blending",
+    "write_template": "template",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    try:
+        module = import_module(f"{__name__}.{_MODULE_OF[name]}")
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(module, name)

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from opticstream_smk.mosaic import make_mask
+
+
+def scene():
+    image = np.full((60, 80), 40.0, dtype=np.float32)
+    image[10:40, 10:50] = 70  # tissue
+    image[20:26, 20:28] = 40  # a hole
+    image[45:55, 60:75] = 70  # a smaller piece
+    image[5, 70] = 500  # a hot pixel
+    return image
+
+
+def test_largest_piece_with_its_hole_filled():
+    mask = make_mask(scene(), 55)
+    assert mask.dtype == np.bool_
+    assert mask.shape == (60, 80)
+    assert mask[12:38, 12:48].all()
+    assert not mask[42:].any()
+    assert not mask[:, 55:].any()
+
+
+def test_outline_is_that_of_the_smoothed_image():
+    # At a straight edge the smoothed value is half-way; above it lies inside, below outside.
+    assert make_mask(scene(), 55)[25, 10:50].all()
+    assert not make_mask(scene(), 55)[25, :10].any()
+    assert make_mask(scene(), 69)[25].sum() < make_mask(scene(), 41)[25].sum()
+
+
+def test_a_bay_is_not_a_hole():
+    image = np.full((30, 30), 70.0)
+    image[10:20, 15:] = 40
+    mask = make_mask(image, 55)
+    assert not mask[13:17, 20:].any()
+
+
+def test_smoothing_ignores_missing_pixels():
+    image = np.full((20, 20), 61.0)
+    image[:, :8] = np.nan
+    mask = make_mask(image, 60)
+    assert not mask[:, :8].any()
+    assert mask[:, 8:].all()
+
+
+def test_a_missing_spot_inside_tissue_is_filled():
+    image = np.full((20, 20), np.nan)
+    image[2:18, 2:18] = 80
+    image[8:11, 8:11] = np.nan
+    mask = make_mask(image, 60)
+    assert mask[2:18, 2:18].all()
+    assert mask.sum() == 16 * 16
+
+
+def test_infinite_pixels_are_background():
+    image = np.full((20, 20), 40.0)
+    image[5, 5] = np.inf
+    assert not make_mask(image, 60).any()
+
+
+@pytest.mark.parametrize("value", [40.0, np.nan])
+def test_nothing_above_the_threshold(value):
+    assert not make_mask(np.full((8, 8), value), 60).any()
+
+
+def test_pieces_that_touch_at_a_corner_are_one():
+    image = np.zeros((12, 12))
+    image[0:6, 0:6] = image[6:12, 6:12] = 100
+    assert make_mask(image, 50, sigma_px=0).sum() == 72
+
+
+def test_without_smoothing_the_threshold_is_exact():
+    image = np.array([[60.0, 61.0, 59.0]])
+    assert make_mask(image, 60, sigma_px=0).tolist() == [[False, True, False]]
+
+
+def test_refuses_a_volume():
+    with pytest.raises(ValueError, match="expected"):
+        make_mask(np.zeros((2, 3, 4)), 1)
