@@ -200,7 +200,7 @@ def _ramp(length: int, overlap_percent: float) -> NDArray[np.float64]:
     return ramp
 
 
-def tiletile_corners(positions_px: ArrayLike) -> NDArray[np.int64]:
+def tile_corners(positions_px: ArrayLike) -> NDArray[np.int64]:
     """(N, 2) int: whole pixel (y, x) at which each tile is placed; see `canvas_shape`."""
     positions = np.asarray(positions_px, dtype=np.float64)
     if positions.ndim != 2 or positions.shape[1] != 2 or len(positions) == 0:
