@@ -51,7 +51,8 @@ class Tilemap:
         """(N, 2) y, x of each tile's first pixel on the canvas."""
         from opticstream_smk.mosaic import tile_corners
 
-        return tile_corners(self.positions_px) - np.array(self.origin_px)
+        corners: NDArray[np.int64] = tile_corners(self.positions_px) - np.array(self.origin_px)
+        return corners
 
     def coverage(self) -> NDArray[np.bool_]:
         """(y, x) canvas, True where any tile lies."""
