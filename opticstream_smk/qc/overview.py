@@ -67,8 +67,10 @@ def write_slice_overview(config: Config, slice_: int) -> None:
         Panel("3-D axis: red |x|, green |z|, blue |y|", _picture(config, slice_, "3daxis.jpg")),
     ]
     biref = nifti.read_image(layout.registered_product(slice_, "biref.nii"))
+    axis = nifti.read_array(layout.registered_product(slice_, "3daxis.nii"))
+    solved = axis.any(axis=2).T
     window = config.mosaic.jpeg_window_percentiles
-    panels.append(Panel("birefringence", window_to_uint8(biref, np.isfinite(biref), window)))
+    panels.append(Panel("birefringence", window_to_uint8(biref, solved, window)))
     panels.append(Panel("normal (green) and tilted (magenta)", _agreement(config, slice_)))
     title = f"{config.project.name}: slice {slice_:02d} registered"
     write_jpeg(layout.slice_picture(slice_), compose(title, panels))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.config import Config
+from opticstream_smk.errors import QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.atomic import write_json, write_with
 from opticstream_smk.io.pictures import write_jpeg, write_tiff
@@ -47,6 +48,7 @@ def params(config: Config, _acquisition: str) -> Mapping[str, Any]:
 def compute(context: StageContext) -> Outcome:
     """Write ``registered/slice-01_*``."""
     from opticstream_smk.registration import estimate_affine, thruplane
+    from opticstream_smk.registration.view_maps import coverage
 
     config, layout = context.config, context.layout
     slice_ = context.place.slice or 0
@@ -70,28 +72,40 @@ def compute(context: StageContext) -> Outcome:
 
     image = config.registration.image
     fit = estimate_affine(view(normal, image), view(tilted, image))
-    mask = stitched(normal, "mask") > 0 if config.registration.mask == "aip" else None
+    fixed = (view(normal, "ori"), view(normal, "biref"))
+    moving = (view(tilted, "ori"), view(tilted, "biref"))
+    tissue = np.isfinite(fixed[0])
+    if config.registration.mask == "aip":
+        tissue &= stitched(normal, "mask") > 0
+    # Where only one mosaic looks there is no third dimension to be found.
+    seen = coverage(fit.affine, np.isfinite(moving[0]) & np.isfinite(moving[1]), fixed[0].shape)
+    if not (tissue & seen).any():
+        raise QualityError(
+            f"slice {slice_:02d}: the tilted mosaic {tilted:03d}, placed by the transform that was "
+            f"found ({fit.affine.to_dict()}), covers no tissue of the normal mosaic {normal:03d}. "
+            f"Compare their stitched {image} pictures; they may show different slices."
+        )
     result = thruplane(
-        view(normal, "ori"),
-        view(tilted, "ori"),
-        view(normal, "biref"),
-        view(tilted, "biref"),
+        fixed[0],
+        moving[0],
+        fixed[1],
+        moving[1],
         gamma_deg=config.registration.gamma_deg,
         affine=fit.affine,
-        mask=mask,
+        mask=tissue & seen,
         toolbox_quirks=config.processing.toolbox_quirks,
+        threads=context.threads,
     )
     geometry = canvas_geometry(config, tilemaps[normal], slice_)
     _write(context, slice_, geometry, result, fit)
-    solved = np.isfinite(result.theta_rad)
     return Outcome(
         inputs=tuple(file_input(path) for path in dict.fromkeys(sources)),
         outputs=tuple(layout.registered_product(slice_, product) for product in PRODUCTS),
         numbers={
             "ncc_before": round(fit.ncc_before, 4),
             "ncc_after": round(fit.ncc_after, 4),
-            "solved_share": round(float(solved.mean()), 4),
-            "one_view_share": round(float((solved & ~result.covered).mean()), 4),
+            "tissue_share": round(float(tissue.mean()), 4),
+            "seen_share_of_tissue": round(float(seen[tissue].mean()), 4),
         },
     )
 
@@ -118,15 +132,14 @@ def _write(
         picture = to_uint8(orientation_rgb(angle, result.biref, scale=scale))
         write_tiff(path(f"{name}.tiff"), picture, pixel_mm=pixel_mm)
         write_jpeg(path(f"{name}.jpg"), picture)
-    axis_note = "fibre axis (-X, Z, Y) along the third dimension"
+    axis_note = "fibre axis (-X, Z, Y) along the third dimension, 0 where there is none"
     for name, axis in (("3daxis", result.axis), ("3daxis_raw", result.axis_raw)):
-        nifti.write_image(
-            path(f"{name}.nii"), np.asarray(axis, np.float32), geometry, description=axis_note
-        )
+        vectors = np.nan_to_num(axis, nan=0.0).astype(np.float32)
+        nifti.write_image(path(f"{name}.nii"), vectors, geometry, description=axis_note)
     write_jpeg(path("3daxis.jpg"), to_uint8(axis_rgb(result.axis_raw)))
     nifti.write_image(
         path("biref.nii"),
-        np.asarray(result.biref, np.float32),
+        np.nan_to_num(result.biref, nan=config.mosaic.fill_value).astype(np.float32),
         geometry,
         description="birefringence, delta n",
     )
