@@ -29,13 +29,18 @@ class WorkflowProject:
     ----------
     config_path
         Given to every stage.
-    force_all
-        Whether ``--forceall`` was given.
+    workflow
+        Snakemake's own object.
     """
 
     config: Config
     config_path: Path
-    force_all: bool
+    workflow: Any
+
+    @property
+    def force_all(self) -> bool:
+        """Whether ``--forceall`` was given; known only after the Snakefile has been read."""
+        return bool(self.workflow.dag_settings and self.workflow.dag_settings.forceall)
 
     @cached_property
     def layout(self) -> ProjectLayout:
@@ -112,11 +117,18 @@ def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
             f"--config {' '.join(overridden)}: values on snakemake's command line would not reach "
             f"the stages, which read {path}. Write them into that file."
         )
+    checked = check_config(values, path)
+    elsewhere = workflow.overwrite_workdir
+    if elsewhere is not None and Path(elsewhere).resolve() != checked.project.dir.resolve():
+        raise ConfigError(
+            f"--directory {elsewhere}: flags and products lie in project.dir of {path}, which is "
+            f"{checked.project.dir}. Leave --directory out."
+        )
     # The stage commands are installed beside the interpreter that runs snakemake.
     scripts = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
     return WorkflowProject(
-        config=check_config(values, path),
+        config=checked,
         config_path=path,
-        force_all=bool(workflow.dag_settings and workflow.dag_settings.forceall),
+        workflow=workflow,
     )

@@ -38,7 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     path = find_config(arguments.config)
     config = load_config(path)
     layout = project_layout(config)
-    plan = plan_jobs(workflow_folder() / "Snakefile", configfiles=[path], targets=["all"])
+    if not layout.root.is_dir():
+        raise IncompleteInputError(
+            f"there is no project folder {layout.root} yet; run `optic-trigger scan`"
+        )
+    plan = plan_jobs(
+        workflow_folder() / "Snakefile", workdir=layout.root, configfiles=[path], targets=["all"]
+    )
     graph = snakemake_graph(
         plan,
         lambda outputs: _state(layout, outputs),

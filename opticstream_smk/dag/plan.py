@@ -66,8 +66,8 @@ def plan_jobs(
     snakefile
         The workflow.
     workdir
-        Where relative paths start; the Snakefile's own ``workdir:`` wins. Default: the current
-        folder.
+        Where relative paths start; it wins over the Snakefile's own ``workdir:``. Default: the
+        current folder.
     configfiles, config
         As ``--configfile`` and ``--config``.
     targets

@@ -68,7 +68,7 @@ def write_slice_overview(config: Config, slice_: int) -> None:
     ]
     biref = nifti.read_image(layout.registered_product(slice_, "biref.nii"))
     axis = nifti.read_array(layout.registered_product(slice_, "3daxis.nii"))
-    solved = axis.any(axis=2).T
+    solved = np.asarray(axis.any(axis=2)).T
     window = config.mosaic.jpeg_window_percentiles
     panels.append(Panel("birefringence", window_to_uint8(biref, solved, window)))
     panels.append(Panel("normal (green) and tilted (magenta)", _agreement(config, slice_)))

@@ -340,8 +340,14 @@ def test_no_configuration(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, env=env,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "--configfile" in done.stderr
-    assert "OPTIC_CONFIG" in done.stderr
+    assert "--configfile" in done.stdout + done.stderr
+    assert "OPTIC_CONFIG" in done.stdout + done.stderr
+
+
+def test_another_directory_is_refused(finished_session, tmp_path):
+    done = finished_session.snakemake("-n", "--directory", tmp_path, check=False)
+    assert done.returncode != 0
+    assert "Leave --directory out" in done.stdout + done.stderr
 
 
 def test_status_of_a_finished_project(finished_session):
@@ -359,6 +365,8 @@ def test_dag_pictures(finished, tmp_path):
         assert path.stat().st_size > 1000
     text = (tmp_path / "dag.mmd").read_text()
     assert text.count("process_tiles") >= 6
+    template = re.search(r'(\w+)\["[^"]*solve_coordinates[^"]*normal', text)[1]
+    assert len(re.findall(rf"--> {template}\b", text)) == 3  # also when it is finished
     wrong = finished.trigger("dag", "-o", tmp_path / "dag.pdf", check=False)
     assert wrong.returncode == 2
     assert ".svg" in wrong.stderr
