@@ -12,7 +12,7 @@ optic-trigger simulate psoct --config "$config" --out demo/raw --slices 2 --work
 echo "== marking complete batches as ready"
 optic-trigger scan --config "$config" --assume-stable
 echo "== raw tiles to registered slices"
-snakemake --profile zircon --configfile "$config" --quiet progress rules
+snakemake --profile zircon --configfile "$config" --quiet rules host reason
 echo "== report"
 snakemake --profile zircon --configfile "$config" --quiet all \
   --report "$PWD/demo/project/report/report.html"
