@@ -8,7 +8,7 @@ from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.plan import Plan, project_state
 from opticstream_smk.stages import NAMES, find_stage
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
@@ -16,7 +16,6 @@ from opticstream_smk.state.psoct import (
     FLAGS,
     RECORDS,
     OctProjectState,
-    OctState,
     Place,
     batch_place,
     flag_path,
@@ -70,7 +69,7 @@ def examine(config: Config, *, fix: bool = False) -> list[Finding]:
         Withdraw every flag that is not true, with all downstream of it, so that snakemake makes
         the products again. Flags whose stage is running are left alone.
     """
-    state = OctState(project_layout(config), config.acquisition.mosaics_per_slice)
+    state = project_state(config)
     if not fix:
         return state.store.peek(state.layout, lambda project: list(_findings(config, project)))
     with state.open_project() as project:

@@ -5,17 +5,45 @@ The Snakefile, ``scan``, ``status`` and ``doctor`` all ask here; nothing else co
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import read_flag
-from opticstream_smk.state.psoct import OctProjectState, Place, batch_place, flag_path
+from opticstream_smk.state.psoct import (
+    OctProjectState,
+    OctRepository,
+    OctState,
+    Place,
+    batch_place,
+    flag_path,
+)
 
 
 def project_layout(config: Config) -> ProjectLayout:
     """Layout of the configured project."""
     return ProjectLayout(config.project.dir)
+
+
+def project_state(config: Config) -> OctState:
+    """State of the configured project; its events carry the grid."""
+    scan = config.acquisition
+
+    def grid(place: Place) -> dict[str, Any]:
+        sizes: dict[str, Any] = {"grid_size_y": scan.grid_size_y}
+        acquisition = place.acquisition or (
+            naming.acquisition_of_mosaic(place.mosaic, scan.mosaics_per_slice)
+            if place.mosaic
+            else None
+        )
+        if acquisition:
+            columns = scan.columns(acquisition)
+            sizes |= {"grid_size_x": columns, "total_batches": columns, "acq": acquisition}
+        return sizes
+
+    repository = OctRepository(scan.mosaics_per_slice, grid)
+    return OctState(project_layout(config), repository)
 
 
 def template_params(config: Config, acquisition: str) -> dict[str, object]:

@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from opticstream_smk.plan import project_layout
+    from opticstream_smk.plan import project_state
     from opticstream_smk.stages import NAMES, find_stage
-    from opticstream_smk.state.psoct import OctState, Place
+    from opticstream_smk.state.psoct import Place
 
     config = given_config(arguments)
     if arguments.stage == "scan":
@@ -50,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     def is_asked(place: Place) -> bool:
         return all(getattr(place, name) == value for name, value in asked.items())
 
-    state = OctState(project_layout(config), config.acquisition.mosaics_per_slice)
-    with state.open_project() as project:
+    with project_state(config).open_project() as project:
         for place, name in project.present():
             if place.level == level and name == flag and is_asked(place):
                 project.node(place).withdraw(flag)

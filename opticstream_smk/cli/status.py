@@ -20,13 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command. Exit code 3 when something failed."""
-    from opticstream_smk.plan import Plan, project_layout
-    from opticstream_smk.state.psoct import OctState
+    from opticstream_smk.plan import Plan, project_layout, project_state
 
     config = given_config(arguments)
     layout = project_layout(config)
     plan = Plan(config, layout)
-    view = OctState(layout, config.acquisition.mosaics_per_slice).peek_project()
+    view = project_state(config).peek_project()
     report = _report(plan, view)
     if arguments.format == "json":
         print_json(report)
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(plan: "Plan", view: "NodeView") -> dict[str, Any]:
-    slices = [_slice(plan, node) for node in view.children]
+    slices = [_slice(plan, n) for n in view.children if n.place and n.place.level == "slice"]
     failures = [failure for node in view.children for failure in _failures(node)]
     return {
         "project": plan.config.project.name,
@@ -44,6 +43,7 @@ def _report(plan: "Plan", view: "NodeView") -> dict[str, Any]:
         "slices": slices,
         "waiting": plan.waiting(),
         "failures": failures,
+        "warnings": [warning for node in view.children for warning in _warnings(node)],
         "next": _next_command(plan, slices, failures),
     }
 
@@ -87,6 +87,15 @@ def _failures(node: "NodeView") -> list[dict[str, Any]]:
     return own + [failure for child in node.children for failure in _failures(child)]
 
 
+def _warnings(node: "NodeView") -> list[str]:
+    own = [
+        f"{node.place}: {warning}"
+        for flag in node.flags.values()
+        for warning in flag.extra.get("warnings", ())
+    ]
+    return own + [warning for child in node.children for warning in _warnings(child)]
+
+
 def _next_command(
     plan: "Plan", slices: list[dict[str, Any]], failures: list[dict[str, Any]]
 ) -> str:
@@ -119,6 +128,8 @@ def _print(report: dict[str, Any]) -> None:
     print("  # processed   > running   ! failed   . ready   (blank) not acquired yet")
     for message in report["waiting"]:
         print(f"WAITING  {message}")
+    for message in report["warnings"]:
+        print(f"WARNING  {message}")
     for failure in report["failures"]:
         print(
             f"FAILED   {failure['where']} in {failure['stage']}, attempt {failure['attempts']}: "

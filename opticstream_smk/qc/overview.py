@@ -93,7 +93,7 @@ def _picture(config: Config, slice_: int, product: str) -> NDArray[np.uint8]:
 def _agreement(config: Config, slice_: int) -> NDArray[np.uint8]:
     """Normal AIP in green, tilted AIP warped onto it in red and blue: grey where they agree."""
     from opticstream_smk.registration import Affine
-    from opticstream_smk.registration.view_maps import warp
+    from opticstream_smk.registration.view_maps import coverage, warp
 
     layout = project_layout(config)
     plan = Plan(config, layout)
@@ -108,8 +108,15 @@ def _agreement(config: Config, slice_: int) -> NDArray[np.uint8]:
         raise CorruptInputError(
             f"{path} cannot be used ({error}); `optic-trigger doctor --fix` has it made again"
         ) from error
-    warped: NDArray[Any] = warp(tilted, affine, (normal.shape[0], normal.shape[1]))
-    window = config.mosaic.jpeg_window_percentiles
-    green = window_to_uint8(normal, np.isfinite(normal), window)
-    magenta = window_to_uint8(warped, warped != 0, window)
+    shape = (normal.shape[0], normal.shape[1])
+    warped: NDArray[Any] = warp(tilted, affine, shape)
+    seen, seen_tilted = (
+        read_tilemap(config, layout, plan.acquisition(mosaic)).coverage()
+        for mosaic in plan.mosaics(slice_)[:2]
+    )
+    seen_tilted = coverage(affine, seen_tilted, shape)
+    # Both on the same pixels, so that equal tissue has equal brightness.
+    window, common = config.mosaic.jpeg_window_percentiles, seen & seen_tilted
+    green = window_to_uint8(normal, seen, window, reference=common)
+    magenta = window_to_uint8(warped, seen_tilted, window, reference=common)
     return np.stack([magenta, green, magenta], axis=-1)

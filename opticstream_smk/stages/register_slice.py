@@ -71,12 +71,17 @@ def compute(context: StageContext) -> Outcome:
         return np.where(covered, stitched(mosaic, f"{modality}_nomask"), np.nan)
 
     image = config.registration.image
-    fit = estimate_affine(view(normal, image), view(tilted, image))
     fixed = (view(normal, "ori"), view(normal, "biref"))
     moving = (view(tilted, "ori"), view(tilted, "biref"))
     tissue = np.isfinite(fixed[0])
     if config.registration.mask == "aip":
         tissue &= stitched(normal, "mask") > 0
+    if not tissue.any():
+        raise QualityError(
+            f"slice {slice_:02d}: the mask of mosaic {normal:03d} is empty, so there is nothing to "
+            "register; `optic-trigger status` says what to set"
+        )
+    fit = estimate_affine(view(normal, image), view(tilted, image))
     # Where only one mosaic looks there is no third dimension to be found.
     seen = coverage(fit.affine, np.isfinite(moving[0]) & np.isfinite(moving[1]), fixed[0].shape)
     if not (tissue & seen).any():

@@ -42,6 +42,11 @@ def compute(context: StageContext) -> Outcome:
     tilemap = Tilemap(solved.positions_px, solved.is_anchored, shape, signal)
     write_tilemap(config, layout, acquisition, tilemap)
     measured = solved.edges[solved.edges["used"]]
+    unanchored = (np.flatnonzero(~solved.is_anchored) + 1).tolist()
+    warning = (
+        f"{len(unanchored)} of {len(grid)} tiles have too little content in their overlaps and lie "
+        f"where the stage should have been: images {', '.join(map(str, unanchored))}"
+    )
     return Outcome(
         inputs=tuple(file_input(files.path(index)) for index in range(len(files))),
         outputs=(layout.template(acquisition),),
@@ -59,8 +64,9 @@ def compute(context: StageContext) -> Outcome:
         },
         extra={
             "template_slice": context.plan.slice(mosaic),
-            "unanchored_images": [int(image) for image in np.flatnonzero(~solved.is_anchored) + 1],
+            "unanchored_images": unanchored,
         },
+        warnings=(warning,) if unanchored else (),
     )
 
 

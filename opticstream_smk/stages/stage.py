@@ -12,7 +12,7 @@ from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.errors import OpticStreamError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan
+from opticstream_smk.plan import Plan, project_state
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import (
     Flag,
@@ -78,13 +78,20 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage did."""
+    """What a stage did.
+
+    Attributes
+    ----------
+    warnings
+        What people should look at although the products are complete; ``status`` repeats it.
+    """
 
     inputs: tuple[InputFile, ...]
     outputs: tuple[Path, ...]
     tiles: TileCount = field(default_factory=TileCount)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ def run_stage(stage: Stage, config: Config, place: Place, *, threads: int = 1) -
         else naming.NORMAL
     )
     context = StageContext(config, layout, place, stage.params_sha256(config, acquisition), threads)
-    state = OctState(layout, config.acquisition.mosaics_per_slice)
+    state = project_state(config)
     path = flag_path(layout, place, stage.flag)
     asked = now()
     with locks.hold(layout.lock(path)) as waited:
@@ -196,6 +203,9 @@ class _Run:
 
     def finish(self, outcome: Outcome) -> Flag:
         """Write the flag and remove the record of an earlier failure."""
+        for warning in outcome.warnings:
+            log.warning("%s: %s", self.context.place, warning)
+        noted = {"warnings": list(outcome.warnings)} if outcome.warnings else {}
         flag = self._flag(
             self.stage.flag,
             params_sha256=self.context.params_sha256,
@@ -203,7 +213,7 @@ class _Run:
             outputs=file_outputs(self.context.layout, outcome.outputs),
             tiles=outcome.tiles,
             numbers=outcome.numbers,
-            extra=outcome.extra,
+            extra={**outcome.extra, **noted},
         )
         with self.state.open_project() as project:
             project.node(self._record_place()).drop("failed")

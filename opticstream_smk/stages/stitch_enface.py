@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
-from opticstream_smk.errors import QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.pictures import (
     orientation_to_rgb,
@@ -52,13 +51,6 @@ def compute(context: StageContext) -> Outcome:
     mask = make_mask(
         np.where(covered, aip, np.nan), threshold, sigma_px=config.mosaic.mask_sigma_px
     )
-    if not mask.any():
-        raise QualityError(
-            f"mosaic {mosaic:03d}: no pixel of the AIP exceeds the mask threshold {threshold:g} dB "
-            f"(its highest value is {np.nanmax(aip):.1f} dB). Set mosaic.mask_threshold_"
-            f"{'normal' if context.acquisition == naming.NORMAL else 'tilted'} between background "
-            "and tissue; report and stitched AIP of other mosaics show both."
-        )
     outputs = _write_mask(context, tilemap, mask)
     for modality in config.mosaic.modalities:
         image = aip if modality == "aip" else _blend(context, tilemap, modality)
@@ -74,6 +66,17 @@ def compute(context: StageContext) -> Outcome:
             "unanchored_tiles": int((~tilemap.is_anchored).sum()),
         },
         extra={"template_sha256": tilemap.sha256},
+        warnings=() if mask.any() else (_empty_mask(context, aip, threshold),),
+    )
+
+
+def _empty_mask(context: StageContext, aip: NDArray[np.float32], threshold: float) -> str:
+    key = "normal" if context.acquisition == naming.NORMAL else "tilted"
+    return (
+        f"the mask is empty: no pixel of the AIP exceeds {threshold:g} dB (its highest value is "
+        f"{np.nanmax(aip):.1f} dB). If there is tissue, set mosaic.mask_threshold_{key} between "
+        f"background and tissue, then `optic-trigger redo --from stitch_enface --mosaic "
+        f"{context.mosaic}`."
     )
 
 

@@ -8,10 +8,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from opticstream_smk import naming
 from opticstream_smk.errors import NamingError
@@ -125,7 +124,7 @@ class NodeView:
     flags
         Flags and records that were present, by state.
     children
-        Mosaics of a slice, batches of a mosaic, slices of a project.
+        Batches of a mosaic, mosaics of a slice, slices and templates of a project.
     running
         Whether a stage held the lock of one of the node's flags.
     """
@@ -309,14 +308,25 @@ def _direct_downstream(
 
 
 class OctRepository:
-    """Flags in a project folder."""
+    """Flags in a project folder.
 
-    def __init__(self, mosaics_per_slice: int = 2) -> None:
-        self._mosaics_per_slice = mosaics_per_slice
+    Parameters
+    ----------
+    event_context
+        What events say about a place beside its flag, such as the size of its grid.
+    """
+
+    def __init__(
+        self,
+        mosaics_per_slice: int = 2,
+        event_context: Callable[[Place], dict[str, Any]] = lambda _place: {},
+    ) -> None:
+        self.mosaics_per_slice = mosaics_per_slice
+        self._event_context = event_context
 
     def load(self, layout: ProjectLayout) -> OctProjectState:
         """State of a project; flags are read when they are asked for."""
-        return OctProjectState(layout, self._mosaics_per_slice)
+        return OctProjectState(layout, self.mosaics_per_slice)
 
     def save(self, state: OctProjectState) -> None:
         """Withdraw, add, drop, in that order: a present flag is true at every moment."""
@@ -344,7 +354,7 @@ class OctRepository:
                 name,
                 project=flag.project,
                 ids=node.place.ids,
-                payload=flag_payload(flag),
+                payload={**self._event_context(node.place), **flag_payload(flag)},
             )
 
 
@@ -362,12 +372,16 @@ def _move(source: Path, target: Path, place: Place) -> None:
 
 
 class OctState:
-    """The state of one project, opened, read or peeked at any level."""
+    """The state of one project, opened, read or peeked at any level.
 
-    def __init__(self, layout: ProjectLayout, mosaics_per_slice: int = 2) -> None:
+    ``plan.project_state`` makes it from a configuration.
+    """
+
+    def __init__(self, layout: ProjectLayout, repository: OctRepository | None = None) -> None:
         self.layout = layout
-        self.mosaics_per_slice = mosaics_per_slice
-        self.store = _store(mosaics_per_slice)
+        repository = repository or OctRepository()
+        self.mosaics_per_slice = repository.mosaics_per_slice
+        self.store = ProjectStateStore(repository)
 
     # -------------------------------------------------------------------------------- mutable
     def open_project(self) -> AbstractContextManager[OctProjectState]:
@@ -425,15 +439,13 @@ class OctState:
         return self.store.peek(self.layout, _batch_reader(mosaic, batch))
 
 
-@cache
-def _store(mosaics_per_slice: int) -> ProjectStateStore[OctProjectState]:
-    return ProjectStateStore(OctRepository(mosaics_per_slice))
-
-
 def project_view(project: OctProjectState) -> NodeView:
-    """Frozen view of a whole project."""
+    """Frozen view of a whole project: its slices, then its templates."""
     slices = tuple(_slice_view(project, slice_) for slice_ in project.slices())
-    return NodeView(place=None, flags=MappingProxyType({}), children=slices)
+    templates = tuple(
+        project.node(tilemap_place(acquisition)).to_view() for acquisition in project.tilemaps()
+    )
+    return NodeView(place=None, flags=MappingProxyType({}), children=(*slices, *templates))
 
 
 def _slice_view(project: OctProjectState, slice_: int) -> NodeView:

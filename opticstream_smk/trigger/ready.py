@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from opticstream_smk.config import Config
-from opticstream_smk.plan import project_layout
+from opticstream_smk.plan import project_layout, project_state
 from opticstream_smk.state.flags import Flag, TileCount, fingerprint, now
-from opticstream_smk.state.psoct import OctState, batch_place, flag_path
+from opticstream_smk.state.psoct import batch_place, flag_path
 from opticstream_smk.trigger.discover import Discovery, RawBatch, discover
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def scan(
 def _candidates(config: Config, found: Discovery, result: ScanResult) -> list[RawBatch]:
     """Complete batches whose ``.ready`` is missing or lists other files."""
     candidates = []
-    state = OctState(project_layout(config), config.acquisition.mosaics_per_slice)
+    state = project_state(config)
     for batch in found.batches:
         result.problems += batch.problems
         if batch.problems:
@@ -127,7 +127,7 @@ def _write_ready(config: Config, batch: RawBatch, result: ScanResult) -> None:
         extra={"fingerprint": _fingerprint(batch)},
     )
     key = (batch.mosaic, batch.batch)
-    with OctState(layout, per_slice).open_batch(*key) as node:
+    with project_state(config).open_batch(*key) as node:
         processed = node.get("processed")
         ready = node.get("ready")
         if processed is not None and ready is not None:

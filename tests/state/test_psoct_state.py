@@ -136,8 +136,8 @@ def test_status_is_done_before_failed_before_ready(state):
 
 def test_the_project_view_is_the_whole_hierarchy(finished):
     project = finished.peek_project()
-    first, second = project.children
-    assert (first.status, second.status) == ("done", "done")
+    first, second, template = project.children
+    assert (first.status, second.status, template.status) == ("done", "done", "done")
     assert [mosaic.place.mosaic for mosaic in first.children] == [1, 2]
     assert [batch.place.batch for batch in first.children[0].children] == [1, 2]
 
