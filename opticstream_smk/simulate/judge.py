@@ -101,8 +101,11 @@ def _stitched(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]
     aip = nifti.read_image(plan.layout.stitched(mosaic, "aip_nomask"))
     covered = tilemap.coverage()
     shift = np.median(known - solved, axis=0)
+    rows = []
+    if tilemap.is_anchored.sum() > 1:
+        rows.append(compare.compare_positions(solved, known, use=tilemap.is_anchored))
     return [
-        compare.compare_positions(solved, known, use=tilemap.is_anchored),
+        *rows,
         compare.compare_aip(np.where(covered, aip, np.nan), shift, _map(truth, "aip", mosaic - 1)),
     ]
 

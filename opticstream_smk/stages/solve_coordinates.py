@@ -66,7 +66,7 @@ def compute(context: StageContext) -> Outcome:
             "template_slice": context.plan.slice(mosaic),
             "unanchored_images": unanchored,
         },
-        warnings=(warning,) if unanchored else (),
+        warnings=(warning,) if unanchored and len(grid) > 1 else (),
     )
 
 
