@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test perf lint generate clean
+.PHONY: setup demo test golden lint generate clean
 
 setup: $(STAMP)
 
@@ -24,8 +24,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-perf: setup
-	$(BIN)/python -m pytest tests/perf -m perf -s
+golden: setup
+	$(BIN)/python tests/psoct/golden_table.py
+	$(BIN)/python tests/registration/golden_table.py
 
 lint: setup
 	$(BIN)/ruff check .
