@@ -12,15 +12,15 @@ from opticstream_smk.plan import Plan, project_state
 from opticstream_smk.stages import NAMES, find_stage
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
-from opticstream_smk.state.psoct import (
+from opticstream_smk.state.places import (
     FLAGS,
     RECORDS,
-    OctProjectState,
     Place,
     batch_place,
     flag_path,
     tilemap_place,
 )
+from opticstream_smk.state.psoct import OctProjectState
 from opticstream_smk.state.receipts import read_receipt, size_on_disk
 
 _RECEIPTS = {"complex": "complex", "processed": "processed"}

@@ -11,14 +11,8 @@ from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import read_flag
-from opticstream_smk.state.psoct import (
-    OctProjectState,
-    OctRepository,
-    OctState,
-    Place,
-    batch_place,
-    flag_path,
-)
+from opticstream_smk.state.places import Place, batch_place, flag_path
+from opticstream_smk.state.psoct import OctProjectState, OctRepository, OctState
 
 
 def project_layout(config: Config) -> ProjectLayout:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.state.psoct import (
+from opticstream_smk.state.places import (
     FLAGS,
     batch_place,
     flag_path,

@@ -67,7 +67,7 @@ def _state(layout: "ProjectLayout", outputs: tuple[str, ...]) -> "State":
     """State of a job by the flag or picture that it makes."""
     from opticstream_smk.state import locks
     from opticstream_smk.state.flags import read_flag
-    from opticstream_smk.state.psoct import flag_path, parse_flag_path
+    from opticstream_smk.state.places import flag_path, parse_flag_path
 
     path = layout.root / outputs[0]
     if path.exists():

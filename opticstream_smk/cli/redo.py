@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from opticstream_smk.plan import project_state
     from opticstream_smk.stages import NAMES, find_stage
-    from opticstream_smk.state.psoct import Place
+    from opticstream_smk.state.places import Place
 
     config = given_config(arguments)
     if arguments.stage == "scan":

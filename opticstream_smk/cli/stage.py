@@ -9,7 +9,7 @@ from opticstream_smk.errors import ConfigError
 
 if TYPE_CHECKING:
     from opticstream_smk.config import Config
-    from opticstream_smk.state.psoct import Place
+    from opticstream_smk.state.places import Place
 
 # Stage: what it does, the ids that it needs.
 STAGES = {
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _place(config: "Config", arguments: argparse.Namespace, needed: tuple[str, ...]) -> "Place":
-    from opticstream_smk.state import psoct
+    from opticstream_smk.state import places
 
     per_slice = config.acquisition.mosaics_per_slice
     if needed == ("acquisition",):
@@ -92,9 +92,9 @@ def _place(config: "Config", arguments: argparse.Namespace, needed: tuple[str, .
                 f"--acquisition {arguments.acquisition}: expected one of "
                 f"{', '.join(config.acquisition.labels)}"
             )
-        return psoct.tilemap_place(arguments.acquisition)
+        return places.tilemap_place(arguments.acquisition)
     if needed == ("slice",):
-        return psoct.slice_place(arguments.slice)
+        return places.slice_place(arguments.slice)
     if needed == ("mosaic",):
-        return psoct.mosaic_place(arguments.mosaic, per_slice)
-    return psoct.batch_place(arguments.mosaic, arguments.batch, per_slice)
+        return places.mosaic_place(arguments.mosaic, per_slice)
+    return places.batch_place(arguments.mosaic, arguments.batch, per_slice)

@@ -101,7 +101,7 @@ def _next_command(
 ) -> str:
     if failures:
         return "mend what the failures name, then: snakemake --profile zircon"
-    from opticstream_smk.state.psoct import flag_path
+    from opticstream_smk.state.places import flag_path
 
     if any(not flag_path(plan.layout, *wanted).exists() for wanted in plan.flags()):
         return "snakemake --profile zircon"

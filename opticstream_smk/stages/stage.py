@@ -24,7 +24,8 @@ from opticstream_smk.state.flags import (
     read_flag,
 )
 from opticstream_smk.state.host import identity
-from opticstream_smk.state.psoct import Level, OctState, Place, flag_path
+from opticstream_smk.state.places import Level, Place, flag_path
+from opticstream_smk.state.psoct import OctState
 
 log = logging.getLogger(__name__)
 

@@ -19,100 +19,20 @@ from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state import locks
 from opticstream_smk.state.events import append_event, flag_payload
 from opticstream_smk.state.flags import Flag, now, read_flag, write_flag
+from opticstream_smk.state.places import (
+    FLAGS,
+    RECORDS,
+    Place,
+    batch_place,
+    flag_path,
+    mosaic_place,
+    parse_flag_path,
+    slice_place,
+    tilemap_place,
+)
 from opticstream_smk.state.store import ProjectStateStore
 
-Level = Literal["batch", "mosaic", "slice", "tilemap"]
 Status = Literal["done", "running", "failed", "ready", "pending"]
-
-# Flags in the order in which the stages write them; the last one says that the level is done.
-FLAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
-    {
-        "batch": ("ready", "complex", "processed"),
-        "mosaic": ("stitched",),
-        "slice": ("registered",),
-        "tilemap": ("solved",),
-    }
-)
-# Records say what is or was going on. They are replaced at each attempt and prove nothing.
-RECORDS = ("started", "failed", "stale")
-
-
-@dataclass(frozen=True, order=True)
-class Place:
-    """One node of the hierarchy; ids that a level does not have are None."""
-
-    level: Level
-    slice: int | None = None
-    mosaic: int | None = None
-    batch: int | None = None
-    acquisition: str | None = None
-
-    @property
-    def ids(self) -> dict[str, int | None]:
-        """Ids as flags and events carry them."""
-        return {"slice": self.slice, "mosaic": self.mosaic, "batch": self.batch}
-
-    def __str__(self) -> str:
-        if self.level == "batch":
-            return f"mosaic {self.mosaic:03d} batch {self.batch:03d}"
-        if self.level == "mosaic":
-            return f"mosaic {self.mosaic:03d}"
-        return f"slice {self.slice:02d}" if self.level == "slice" else f"{self.acquisition} tilemap"
-
-
-def batch_place(mosaic: int, batch: int, mosaics_per_slice: int = 2) -> Place:
-    """Place of a batch."""
-    slice_, _ = naming.slice_of_mosaic(mosaic, mosaics_per_slice)
-    naming.batch_stem(batch)
-    return Place("batch", slice_, mosaic, batch)
-
-
-def mosaic_place(mosaic: int, mosaics_per_slice: int = 2) -> Place:
-    """Place of a mosaic."""
-    return Place("mosaic", naming.slice_of_mosaic(mosaic, mosaics_per_slice)[0], mosaic)
-
-
-def slice_place(slice_: int) -> Place:
-    """Place of a slice."""
-    naming.slice_stem(slice_)
-    return Place("slice", slice_)
-
-
-def tilemap_place(acquisition: str) -> Place:
-    """Place of a coordinate template."""
-    naming.tilemap_stem(acquisition)
-    return Place("tilemap", acquisition=acquisition)
-
-
-def flag_path(layout: ProjectLayout, place: Place, state: str) -> Path:
-    """File of a flag or record."""
-    if place.level == "batch":
-        return layout.batch_flag(place.mosaic or 0, place.batch or 0, state)
-    if place.level == "mosaic":
-        return layout.mosaic_flag(place.mosaic or 0, state)
-    if place.level == "slice":
-        return layout.slice_flag(place.slice or 0, state)
-    return layout.tilemap_flag(place.acquisition or "", state)
-
-
-def parse_flag_path(path: Path, mosaics_per_slice: int = 2) -> tuple[Place, str] | None:
-    """Place and state of a flag file in its folder; None for other files."""
-    name = naming.parse_flag(path.name)
-    if name is None:
-        return None
-    try:
-        if name.level == "tilemap":
-            return tilemap_place(str(name.id)), name.state
-        if name.level == "slice":
-            return slice_place(int(name.id)), name.state
-        if name.level == "mosaic":
-            return mosaic_place(int(name.id), mosaics_per_slice), name.state
-        mosaic = naming.parse_mosaic_folder(path.parent.parent.name)
-        return (
-            (batch_place(mosaic, int(name.id), mosaics_per_slice), name.state) if mosaic else None
-        )
-    except NamingError:
-        return None
 
 
 @dataclass(frozen=True)

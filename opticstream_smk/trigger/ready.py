@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from opticstream_smk.config import Config
 from opticstream_smk.plan import project_layout, project_state
 from opticstream_smk.state.flags import Flag, TileCount, fingerprint, now
-from opticstream_smk.state.psoct import batch_place, flag_path
+from opticstream_smk.state.places import batch_place, flag_path
 from opticstream_smk.trigger.discover import Discovery, RawBatch, discover
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,14 @@ import pytest
 from opticstream_smk.errors import ConfigError, NamingError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.events import append_event, read_events
-from opticstream_smk.state.psoct import (
-    OctState,
+from opticstream_smk.state.places import (
     batch_place,
     flag_path,
     mosaic_place,
     slice_place,
     tilemap_place,
 )
+from opticstream_smk.state.psoct import OctState
 from tests.state.test_flags import flag
 
 
