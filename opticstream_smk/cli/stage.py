@@ -43,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     commands.add_argument("--batch", type=int, metavar="B")
     commands.add_argument("--acquisition", metavar="A", help="such as normal or tilted")
     commands.add_argument("--threads", type=int, default=1, metavar="N")
+    commands.add_argument(
+        "--force", action="store_true", help="do it again although its flag is there"
+    )
+    commands.add_argument(
+        "--skip-if-running", action="store_true", help="do not wait for another run of the stage"
+    )
     commands.add_argument("--verbose", action="store_true", help="log more")
     return commands
 
@@ -78,7 +84,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from opticstream_smk.stages.stage import run_stage
 
     place = _place(config, arguments, needed)
-    run_stage(find_stage(arguments.stage), config, place, threads=arguments.threads)
+    run_stage(
+        find_stage(arguments.stage),
+        config,
+        place,
+        threads=arguments.threads,
+        force=arguments.force,
+        skip_if_running=arguments.skip_if_running,
+    )
     return 0
 
 

@@ -19,6 +19,11 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     }
 
 
+def products(context: StageContext) -> list[Path]:
+    """Complex tiles of the batch."""
+    return [context.layout.complex_tile(context.mosaic, image) for image in context.images]
+
+
 def compute(context: StageContext) -> Outcome:
     """Write ``complex/*_complex.nii``: float32 [Re J1; Im J1; Re J2; Im J2] along X, raw depth."""
     import scipy.fft
@@ -57,4 +62,4 @@ def compute(context: StageContext) -> Outcome:
     return Outcome(outcome.inputs, outcome.outputs, outcome.tiles, extra={"z_order": "raw"})
 
 
-STAGE = Stage("convert_complex", "batch", "complex", params, compute)
+STAGE = Stage("convert_complex", "batch", "complex", params, products, compute)

@@ -1,6 +1,7 @@
 """Complex or raw tiles to volumes, surface and en-face maps."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,17 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     }
 
 
+def tile_products(context: StageContext, image: int) -> list[Path]:
+    """Volumes and maps of a tile."""
+    names = (*naming.VOLUME_MODALITIES, "surf", *context.config.processing.modalities)
+    return [context.layout.processed_tile(context.mosaic, image, name) for name in names]
+
+
+def products(context: StageContext) -> list[Path]:
+    """Volumes and maps of the batch."""
+    return [path for image in context.images for path in tile_products(context, image)]
+
+
 def compute(context: StageContext) -> Outcome:
     """Write ``processed/*_{dBI,R3D,O3D,surf,aip,...}.nii`` of a batch."""
     discard = context.config.processing.complex == "discard"
@@ -61,7 +73,7 @@ def _from_raw(context: StageContext) -> TileWork:
         with scipy.fft.set_workers(context.threads):
             return _write(context, image, process_spectral(spectra, calibration, settings))
 
-    return TileWork("processed", lambda image: raw[image], _products(context), make)
+    return TileWork("processed", raw.__getitem__, partial(tile_products, context), make)
 
 
 def _from_complex(context: StageContext) -> TileWork:
@@ -92,7 +104,7 @@ def _from_complex(context: StageContext) -> TileWork:
         jones = unstack_jones(nifti.read_array(path, shape=shape))
         return _write(context, image, process_jones(*jones, settings))
 
-    return TileWork("processed", source, _products(context), make)
+    return TileWork("processed", source, partial(tile_products, context), make)
 
 
 def tile_settings(config: Config) -> "TileSettings":
@@ -114,12 +126,6 @@ def tile_settings(config: Config) -> "TileSettings":
         wavelength_um=config.acquisition.wavelength_um,
         toolbox_quirks=processing.toolbox_quirks,
     )
-
-
-def _products(context: StageContext) -> "Any":
-    layout, mosaic = context.layout, context.mosaic
-    names = (*naming.VOLUME_MODALITIES, "surf", *context.config.processing.modalities)
-    return lambda image: [layout.processed_tile(mosaic, image, name) for name in names]
 
 
 def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str, float]:
@@ -155,6 +161,7 @@ STAGE = Stage(
     "batch",
     "processed",
     params,
+    products,
     compute,
     starts_level=lambda config: config.processing.complex == "discard",
 )

@@ -20,7 +20,7 @@ from opticstream_smk.state.flags import file_input
 if TYPE_CHECKING:
     from opticstream_smk.registration import AffineFit, ThruPlane
 
-PRODUCTS = (
+_NAMES = (
     "inplane.tiff",
     "inplane.jpg",
     "thruplane.tiff",
@@ -43,6 +43,12 @@ def params(config: Config, _acquisition: str) -> Mapping[str, Any]:
         "scan_resolution_3d_mm": config.acquisition.scan_resolution_3d_mm,
         "slice_thickness_um": config.acquisition.slice_thickness_um,
     }
+
+
+def products(context: StageContext) -> list[Path]:
+    """Pictures, axis, birefringence, the toolbox's variables and the transform."""
+    slice_ = context.place.slice or 0
+    return [context.layout.registered_product(slice_, name) for name in _NAMES]
 
 
 def compute(context: StageContext) -> Outcome:
@@ -105,7 +111,7 @@ def compute(context: StageContext) -> Outcome:
     _write(context, slice_, geometry, result, fit)
     return Outcome(
         inputs=tuple(file_input(path) for path in dict.fromkeys(sources)),
-        outputs=tuple(layout.registered_product(slice_, product) for product in PRODUCTS),
+        outputs=tuple(products(context)),
         numbers={
             "ncc_before": round(fit.ncc_before, 4),
             "ncc_after": round(fit.ncc_after, 4),
@@ -168,4 +174,4 @@ def _write(
     )
 
 
-STAGE = Stage("register_slice", "slice", "registered", params, compute)
+STAGE = Stage("register_slice", "slice", "registered", params, products, compute)

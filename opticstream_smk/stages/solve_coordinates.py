@@ -1,6 +1,7 @@
 """Tile positions of the template slice, and the template that all slices use."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
         "mask_threshold": config.mosaic.mask_threshold(acquisition),
         "template_slice": config.mosaic.template_slice,
     }
+
+
+def products(context: StageContext) -> list[Path]:
+    """The template."""
+    return [context.layout.template(context.acquisition)]
 
 
 def compute(context: StageContext) -> Outcome:
@@ -49,7 +55,7 @@ def compute(context: StageContext) -> Outcome:
     )
     return Outcome(
         inputs=tuple(file_input(files.path(index)) for index in range(len(files))),
-        outputs=(layout.template(acquisition),),
+        outputs=tuple(products(context)),
         tiles=TileCount(done=tuple(context.plan.images(mosaic))),
         numbers={
             "tiles": len(grid),
@@ -71,5 +77,11 @@ def compute(context: StageContext) -> Outcome:
 
 
 STAGE = Stage(
-    "solve_coordinates", "tilemap", "solved", params, compute, starts_level=lambda _config: False
+    "solve_coordinates",
+    "tilemap",
+    "solved",
+    params,
+    products,
+    compute,
+    starts_level=lambda _config: False,
 )

@@ -13,6 +13,7 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import OpticStreamError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, project_state
+from opticstream_smk.stages.guard import enter_stage
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import (
     Flag,
@@ -25,7 +26,7 @@ from opticstream_smk.state.flags import (
 )
 from opticstream_smk.state.host import identity
 from opticstream_smk.state.places import Level, Place, flag_path
-from opticstream_smk.state.psoct import OctState
+from opticstream_smk.state.psoct import OctState, Status
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,12 @@ class StageContext:
         return self.place.mosaic
 
     @property
+    def images(self) -> range:
+        """Tiles of the batch."""
+        assert self.place.batch is not None
+        return naming.images_of_batch(self.place.batch, self.config.acquisition.grid_size_y)
+
+    @property
     def acquisition(self) -> str:
         """Acquisition of the place."""
         if self.place.acquisition is not None:
@@ -107,6 +114,8 @@ class Stage:
         Level that it works on and the flag that it writes.
     params
         The values of the configuration that it reads, for an acquisition.
+    products
+        Everything that it leaves when it succeeds.
     compute
         Does the work; everything that it leaves is complete.
     starts_level
@@ -117,6 +126,7 @@ class Stage:
     level: Level
     flag: str
     params: Callable[[Config, str], Mapping[str, Any]]
+    products: Callable[[StageContext], list[Path]]
     compute: Callable[[StageContext], Outcome]
     starts_level: Callable[[Config], bool] = field(default=lambda _config: True)
 
@@ -125,31 +135,60 @@ class Stage:
         return canonical_sha256(self.params(config, acquisition))
 
 
-def run_stage(stage: Stage, config: Config, place: Place, *, threads: int = 1) -> Flag:
+def stage_context(stage: Stage, config: Config, place: Place, *, threads: int = 1) -> StageContext:
+    """What a stage computes from at a place."""
+    acquisition = place.acquisition or (
+        naming.acquisition_of_mosaic(place.mosaic, config.acquisition.mosaics_per_slice)
+        if place.mosaic
+        else naming.NORMAL
+    )
+    return StageContext(
+        config,
+        ProjectLayout(config.project.dir),
+        place,
+        stage.params_sha256(config, acquisition),
+        threads,
+    )
+
+
+def run_stage(
+    stage: Stage,
+    config: Config,
+    place: Place,
+    *,
+    threads: int = 1,
+    force: bool = False,
+    skip_if_running: bool = False,
+) -> Flag | None:
     """Run a stage at a place and write its flag.
 
-    Everything downstream of the flag is withdrawn first, so that flags stay true while the
-    products change. A second run of the same stage at the same place waits for the first and
-    returns its flag.
+    A stage whose flag is present has nothing to do, unless it is forced. Otherwise everything
+    downstream of the flag is withdrawn first, so that flags stay true while the products change.
+    A second run of the same stage at the same place waits for the first and returns its flag, or
+    with ``skip_if_running`` returns None at once.
 
     Raises
     ------
     OpticStreamError
         The stage failed. There is no flag; a ``.failed`` record says why.
     """
-    layout = ProjectLayout(config.project.dir)
-    acquisition = place.acquisition or (
-        naming.acquisition_of_mosaic(place.mosaic, config.acquisition.mosaics_per_slice)
-        if place.mosaic
-        else naming.NORMAL
-    )
-    context = StageContext(config, layout, place, stage.params_sha256(config, acquisition), threads)
+    context = stage_context(stage, config, place, threads=threads)
+    layout = context.layout
     state = project_state(config)
     path = flag_path(layout, place, stage.flag)
     asked = now()
-    with locks.hold(layout.lock(path)) as waited:
-        if waited and (done := read_flag(path)) is not None and done.finished > asked:
-            log.info("%s %s was done by another process meanwhile", stage.name, place)
+    lock = layout.lock(path)
+    status: Status = "running" if locks.is_held(lock) else "pending"
+    if enter_stage(status, force=force, skip_if_running=skip_if_running) == "skipped":
+        log.info("%s %s is left to %s", stage.name, place, locks.describe_holder(lock))
+        return None
+    with locks.hold(lock) as waited:
+        done = read_flag(path)
+        meanwhile = waited and done is not None and done.finished > asked
+        entry = enter_stage("done" if done else "pending", force=force and not meanwhile)
+        if done is not None and entry == "skipped":
+            by = "by another process meanwhile" if meanwhile else "before; --force does it again"
+            log.info("%s %s was done %s", stage.name, place, by)
             return done
         run = _Run(stage, context, state)
         run.start()

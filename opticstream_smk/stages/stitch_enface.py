@@ -39,6 +39,13 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     }
 
 
+def products(context: StageContext) -> list[Path]:
+    """Every modality, masked and not, and the mask, in three formats."""
+    modalities = context.config.mosaic.modalities
+    names = ["mask", *(f"{m}{kind}" for m in modalities for kind in ("_nomask", ""))]
+    return [path for name in names for path in _paths(context, name)]
+
+
 def compute(context: StageContext) -> Outcome:
     """Write ``stitched/mosaic_001_*``."""
     from opticstream_smk.mosaic import make_mask
@@ -51,15 +58,15 @@ def compute(context: StageContext) -> Outcome:
     mask = make_mask(
         np.where(covered, aip, np.nan), threshold, sigma_px=config.mosaic.mask_sigma_px
     )
-    outputs = _write_mask(context, tilemap, mask)
+    _write_mask(context, tilemap, mask)
     for modality in config.mosaic.modalities:
         image = aip if modality == "aip" else _blend(context, tilemap, modality)
         for name, region in ((f"{modality}_nomask", covered), (modality, covered & mask)):
-            outputs += _write_image(context, tilemap, name, modality, image, region)
+            _write_image(context, tilemap, name, modality, image, region)
     template = layout.template(context.acquisition)
     return Outcome(
         inputs=(file_input(template),),
-        outputs=tuple(outputs),
+        outputs=tuple(products(context)),
         tiles=TileCount(done=tuple(context.plan.images(mosaic))),
         numbers={
             "tissue_share": round(float(mask.sum() / covered.sum()), 4),
@@ -109,14 +116,13 @@ def _blend(context: StageContext, tilemap: Tilemap, modality: str) -> NDArray[np
     return image
 
 
-def _write_mask(context: StageContext, tilemap: Tilemap, mask: NDArray[np.bool_]) -> list[Path]:
+def _write_mask(context: StageContext, tilemap: Tilemap, mask: NDArray[np.bool_]) -> None:
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     geometry = canvas_geometry(context.config, tilemap, context.place.slice or 1)
     nii, jpg, tiff = _paths(context, "mask")
     nifti.write_image(nii, pixels, geometry, description="tissue mask, 0 or 255")
     write_jpeg(jpg, pixels)
     write_tiff(tiff, pixels, pixel_mm=context.config.acquisition.scan_resolution_3d_mm[:2])
-    return [nii, jpg, tiff]
 
 
 def _write_image(
@@ -126,7 +132,7 @@ def _write_image(
     modality: str,
     image: NDArray[np.float32],
     region: NDArray[np.bool_],
-) -> list[Path]:
+) -> None:
     config = context.config
     filled = np.where(region, image, np.float32(config.mosaic.fill_value)).astype(np.float32)
     geometry = canvas_geometry(config, tilemap, context.place.slice or 1)
@@ -137,11 +143,10 @@ def _write_image(
         write_jpeg(jpg, orientation_to_rgb(image, region))
     else:
         write_jpeg(jpg, window_to_uint8(image, region, config.mosaic.jpeg_window_percentiles))
-    return [nii, jpg, tiff]
 
 
 def _paths(context: StageContext, name: str) -> list[Path]:
     return [context.layout.stitched(context.mosaic, name, suffix) for suffix in _SUFFIXES]
 
 
-STAGE = Stage("stitch_enface", "mosaic", "stitched", params, compute)
+STAGE = Stage("stitch_enface", "mosaic", "stitched", params, products, compute)

@@ -300,7 +300,10 @@ def test_two_runs_of_one_stage_do_the_work_once(own_raw):
 
 
 def test_a_forced_stage_withdraws_downstream_first(finished):
-    finished.stage("process_tiles", "--mosaic", 1, "--batch", 2)
+    skipped = finished.stage("process_tiles", "--mosaic", 1, "--batch", 2)
+    assert "--force does it again" in skipped.stderr
+    assert finished.planned() == set()
+    finished.stage("process_tiles", "--mosaic", 1, "--batch", 2, "--force")
     assert (finished.dir / "mosaic-01/state/batch-002.processed").exists()
     assert not (finished.dir / "mosaic-01/state/mosaic-01.stitched").exists()
     assert not (finished.dir / "state/slice-01.registered").exists()
