@@ -140,7 +140,7 @@ def _missing_products(layout: ProjectLayout, flag: Flag) -> Iterator[str]:
 
 
 def _missing_receipts(plan: Plan, place: Place, name: str, flag: Flag) -> Iterator[str]:
-    if place.level != "batch" or name not in _RECEIPTS:
+    if place.level != "batch" or name not in _RECEIPTS or flag.extra.get("marked_by_hand"):
         return
     for image in flag.tiles.done:
         path = plan.layout.receipt(place.mosaic or 0, image, _RECEIPTS[name])

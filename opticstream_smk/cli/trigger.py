@@ -13,6 +13,7 @@ COMMANDS = {
     "scan": "one pass over the raw folders: mark complete batches as ready, start nothing",
     "status": "progress and failures, with the command to type",
     "redo": "do a stage and everything after it again, with today's parameters",
+    "state": "show, mark or reset one level by hand",
     "dag": "picture of the pipeline, coloured by state",
     "doctor": "find, and with --fix repair, what does not fit together",
 }

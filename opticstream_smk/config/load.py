@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
+_SECRET = re.compile(r"token|secret|password|passwd|api_?key|webhook|credential", re.IGNORECASE)
+
+
+def _refuse_secrets(values: Any, path: Path, place: str = "") -> None:
+    """Secrets come from the environment: a configuration is copied, logged and committed."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            where = f"{place}.{key}" if place else str(key)
+            if _SECRET.search(str(key)):
+                raise ConfigError(
+                    f"{path}: {where} looks like a secret; secrets are read from the environment "
+                    "only. Remove it from the file, and change it if the file was shared."
+                )
+            _refuse_secrets(value, path, where)
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            _refuse_secrets(value, path, f"{place}[{index}]")
+
+
 def check_config(values: dict[str, Any], path: Path) -> Config:
     """Validate values read from ``path``; see :func:`load_config`."""
+    _refuse_secrets(values, path)
     try:
         config = Config.model_validate(_resolve_aliases(values, path))
     except ValidationError as error:

@@ -20,3 +20,9 @@ def find_stage(name: str) -> "Stage":
     assert name in NAMES
     stage: Stage = importlib.import_module(f"opticstream_smk.stages.{name}").STAGE
     return stage
+
+
+def stage_of_flag(level: str, flag: str) -> "Stage | None":
+    """The stage that writes a flag; None for flags that no stage writes."""
+    stages = map(find_stage, NAMES)
+    return next((s for s in stages if (s.level, s.flag) == (level, flag)), None)

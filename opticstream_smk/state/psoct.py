@@ -104,6 +104,7 @@ class Node:
         """Add a flag, or replace a record."""
         if state not in (*FLAGS[self.place.level], *RECORDS):
             raise NamingError(f"{self.place} has no flag {state!r}")
+        self.dropped.discard(state)
         self.added[state] = flag
 
     def withdraw(self, state: str) -> None:

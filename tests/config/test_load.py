@@ -89,6 +89,15 @@ def test_names_of_the_design_document_are_accepted(tmp_path):
     assert config.processing.depth_px == 40
 
 
+@pytest.mark.parametrize("key", ["slack_token", "DANDI_API_KEY", "password", "webhook_url"])
+def test_secrets_are_refused(tmp_path, key):
+    values = small_values()
+    values["project"][key] = "abc"
+    with pytest.raises(ConfigError, match=f"project.{key} looks like a secret") as caught:
+        load_config(write(tmp_path, values))
+    assert "abc" not in str(caught.value)
+
+
 def test_an_alias_beside_its_name_is_refused(tmp_path):
     values = small_values(processing__depth_px=80)
     values["depth"] = 70
