@@ -18,15 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command. Exit code 3 when something remains."""
-    from dataclasses import asdict
-
     from opticstream_smk.doctor import examine
 
     findings = examine(given_config(arguments), fix=arguments.fix)
     remaining = [finding for finding in findings if finding.remains]
     exit_code = 3 if remaining else 0
     if arguments.format == "json":
-        print_json({"findings": [asdict(f) for f in findings], "exit_code": exit_code})
+        listed = [finding.as_json() for finding in findings]
+        print_json({"findings": listed, "exit_code": exit_code})
         return exit_code
     for finding in findings:
         print(f"{finding.verdict:<9} {finding.where}: {finding.problem}. {finding.remedy}")

@@ -1,14 +1,14 @@
-"""Does everything in a project fit together? Flags against products, receipts and each other."""
+"""Flags against their products, their receipts and each other."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
+from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan, project_state
+from opticstream_smk.plan import Plan
 from opticstream_smk.stages import NAMES, find_stage
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
@@ -26,63 +26,8 @@ from opticstream_smk.state.receipts import read_receipt, size_on_disk
 _RECEIPTS = {"complex": "complex", "processed": "processed"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something that does not fit.
-
-    Attributes
-    ----------
-    withdraw
-        The flag that is not true, when withdrawing it mends the finding.
-    fixed
-        Whether it was withdrawn.
-    advisory
-        Nothing is wrong with the products; people may want to know.
-    """
-
-    where: str
-    problem: str
-    remedy: str
-    withdraw: tuple[Place, str] | None = None
-    fixed: bool = False
-    advisory: bool = False
-
-    @property
-    def remains(self) -> bool:
-        """Whether it still has to be mended."""
-        return not self.fixed and not self.advisory
-
-    @property
-    def verdict(self) -> str:
-        """One word for the list."""
-        if self.advisory:
-            return "note"
-        return "withdrawn" if self.fixed else "PROBLEM"
-
-
-def examine(config: Config, *, fix: bool = False) -> list[Finding]:
-    """Check every flag of a project.
-
-    Parameters
-    ----------
-    fix
-        Withdraw every flag that is not true, with all downstream of it, so that snakemake makes
-        the products again. Flags whose stage is running are left alone.
-    """
-    state = project_state(config)
-    if not fix:
-        return state.store.peek(state.layout, lambda project: list(_findings(config, project)))
-    with state.open_project() as project:
-        findings = list(_findings(config, project))
-        for finding in findings:
-            if finding.withdraw:
-                place, name = finding.withdraw
-                project.node(place).withdraw(name)
-        return [replace(finding, fixed=finding.withdraw is not None) for finding in findings]
-
-
-def _findings(config: Config, project: OctProjectState) -> Iterator[Finding]:
-    plan = Plan(config, project.layout)
+def flag_findings(config: Config, plan: Plan, project: OctProjectState) -> Iterator[Finding]:
+    """Flags that are not true, or made with other parameters than today's."""
     for place, name in project.present():
         if name in RECORDS:
             continue

@@ -1,21 +1,25 @@
 """A synthetic acquisition on disk, in the instrument's format."""
 
 import json
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
+from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError
+from opticstream_smk.simulate.files import HostTile, host_alines, host_tiles, spectral_bits
+from opticstream_smk.simulate.formats import spectral_header, write_nifti, write_spectra
+from opticstream_smk.simulate.host import complex_tile, processed_tile
 from opticstream_smk.simulate.settings import AcquisitionSettings
-from opticstream_smk.simulate.tile import render_tile, slice_and_view, spectrometer
+from opticstream_smk.simulate.tile import render_interleaved, spectrometer
 from opticstream_smk.simulate.truth import compute_truth
 
 # Raised whenever equal settings give other files than before.
@@ -26,11 +30,12 @@ TRUTH_NAME = "truth.npz"
 CALIBRATION_NAME = "wave-pixel.mat"
 DISPERSION_NAME = "dispersion.bin"
 
-HEADER_BYTES = 352  # 348 B NIfTI-1 header + 4 B extension flag
-_UINT16_CODE = 512
-# A slow write takes about two seconds per tile, longer than a watcher's usual poll.
+# A slow write takes about two seconds per file, longer than a watcher's usual poll.
 _SLOW_PIECES = 8
 _SLOW_PAUSE_S = 0.25
+
+# Files under their temporary names, and their names.
+_Parts = list[tuple[Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class SimulatedAcquisition:
     out_dir
         The folder.
     tiles
-        Raw tiles in order of acquisition.
+        Raw tiles in order of acquisition: spectra; complex tiles if there are no spectra.
+    products
+        Other files of the tiles, in the same order: complex beside spectra, and processed tiles.
     calibration, dispersion, truth
         The other files.
     written
@@ -51,6 +58,7 @@ class SimulatedAcquisition:
 
     out_dir: Path
     tiles: tuple[Path, ...]
+    products: tuple[Path, ...]
     calibration: Path
     dispersion: Path
     truth: Path
@@ -68,11 +76,21 @@ def simulate_psoct(
 ) -> SimulatedAcquisition:
     """Write a synthetic PS-OCT acquisition as the instrument would.
 
-    The folder gets ``mosaic_%03d_image_%04d_spectral_%04d.nii`` (mosaics alternate normal and
-    tilted; images 1-based in snake order; both image numbers equal), ``wave-pixel.mat``,
-    ``dispersion.bin``, ``truth.npz`` (see `truth.compute_truth`) and ``simulation.json``, which
-    records the parameters. A folder that holds the same acquisition is left alone, but for files
-    that are missing or of the wrong size, which are written again, the same as before.
+    The folder gets the tiles (below), ``wave-pixel.mat``, ``dispersion.bin``, ``truth.npz`` (see
+    `truth.compute_truth`) and ``simulation.json``, which records the parameters. A folder that
+    holds the same acquisition is left alone, but for files that are missing or of the wrong size,
+    which are written again, the same as before.
+
+    Files of a tile start with ``mosaic_%03d_image_%04d``, where mosaics alternate normal and
+    tilted, and images are 1-based in snake order:
+
+    - ``_spectral_%04d.nii``, 16-bit spectra, or ``_spectral_%04d.raw``, packed 12-bit ones; both
+      image numbers are equal;
+    - ``_processed.nii``, Jones components;
+    - ``_{aip,mip,ret,ori,surf,dBI}.nii``, what the host has processed.
+
+    Three mosaics per slice come as ``spectral_%04d.nii`` (or ``.raw``), numbered through all
+    slices.
 
     Parameters
     ----------
@@ -83,7 +101,7 @@ def simulate_psoct(
     interval_s
         Seconds to wait before each tile but the first.
     slow_writes
-        Tiles grow in place, in pieces with pauses, instead of appearing complete.
+        Files of tiles grow in place, in pieces with pauses, instead of appearing complete.
     workers
         Processes that compute tiles. Tiles appear in order of acquisition and are the same
         whatever the number, as each has a random stream of its own. They are processes because
@@ -98,7 +116,7 @@ def simulate_psoct(
         The folder holds something else.
     """
     folder = Path(out_dir)
-    names = _tile_names(settings)
+    tiles = host_tiles(settings)
     result = {name: folder / name for name in (CALIBRATION_NAME, DISPERSION_NAME, TRUTH_NAME)}
     _claim(settings, folder)
     written: list[Path] = []
@@ -114,22 +132,20 @@ def simulate_psoct(
             part.rename(result[name])
             written.append(result[name])
 
-    todo = [
-        (mosaic, image, folder / name)
-        for (mosaic, image), name in names.items()
-        if _size(folder / name) != tile_bytes(settings, mosaic)
-    ]
-    with _tile_parts(settings, todo, workers) as parts:
-        for done, ((_, _, path), part) in enumerate(zip(todo, parts, strict=True), start=1):
+    todo = [tile for tile in (_unfinished(tile, folder) for tile in tiles) if tile.files]
+    with _tile_parts(settings, folder, todo, workers) as computed:
+        for done, parts in enumerate(computed, start=1):
             if done > 1 and interval_s > 0:
                 time.sleep(interval_s)
-            _publish(part, path, slow=slow_writes)
-            written.append(path)
+            for part, path in parts:
+                _publish(part, path, slow=slow_writes)
+                written.append(path)
             if progress is not None:
                 progress(done, len(todo))
     return SimulatedAcquisition(
         folder,
-        tuple(folder / name for name in names.values()),
+        tuple(folder / tile.files[0].name for tile in tiles),
+        tuple(folder / file.name for tile in tiles for file in tile.files[1:]),
         result[CALIBRATION_NAME],
         result[DISPERSION_NAME],
         result[TRUTH_NAME],
@@ -137,38 +153,10 @@ def simulate_psoct(
     )
 
 
-def tile_bytes(settings: AcquisitionSettings, mosaic: int) -> int:
-    """Size of a raw tile: header, and two bytes per sample of two channels."""
-    blines, alines = settings.tile_shape(slice_and_view(mosaic)[1])
-    return HEADER_BYTES + 2 * settings.samples * 2 * alines * blines
-
-
-def nifti_header(settings: AcquisitionSettings, mosaic: int) -> bytes:
-    """NIfTI-1 header of a raw tile: uint16, dimensions (samples, 2 A-lines, B-lines).
-
-    The second dimension holds the A-lines of channel 1, then those of channel 2. The fields are
-    written by offset, as the instrument's software leaves all others zero.
-    """
-    blines, alines = settings.tile_shape(slice_and_view(mosaic)[1])
-    header = bytearray(HEADER_BYTES)
-    struct.pack_into("<i", header, 0, 348)
-    struct.pack_into("<8h", header, 40, 3, settings.samples, 2 * alines, blines, 1, 1, 1, 1)
-    struct.pack_into("<hh", header, 70, _UINT16_CODE, 16)
-    struct.pack_into("<8f", header, 76, *[1.0] * 8)
-    struct.pack_into("<ff", header, 108, HEADER_BYTES, 1.0)  # data offset, slope
-    header[344:348] = b"n+1\0"
-    return bytes(header)
-
-
-def _tile_names(settings: AcquisitionSettings) -> dict[tuple[int, int], str]:
-    """File name of each (mosaic, image), in order of acquisition."""
-    names = {}
-    for mosaic in range(1, settings.n_mosaics + 1):
-        rows, columns = settings.grid_shape(slice_and_view(mosaic)[1])
-        for image in range(1, rows * columns + 1):
-            stem = f"mosaic_{mosaic:03d}_image_{image:04d}"
-            names[mosaic, image] = f"{stem}_spectral_{image:04d}.nii"
-    return names
+def _unfinished(tile: HostTile, folder: Path) -> HostTile:
+    """The tile with only those files that are missing or of the wrong size."""
+    missing = (file for file in tile.files if _size(folder / file.name) != file.size)
+    return replace(tile, files=tuple(missing))
 
 
 def _claim(settings: AcquisitionSettings, folder: Path) -> None:
@@ -213,29 +201,61 @@ def _claim(settings: AcquisitionSettings, folder: Path) -> None:
 
 @contextmanager
 def _tile_parts(
-    settings: AcquisitionSettings, todo: list[tuple[int, int, Path]], workers: int
-) -> Iterator[Iterator[Path]]:
-    """Tiles under temporary names, in order, computed here or by a pool."""
+    settings: AcquisitionSettings, folder: Path, todo: list[HostTile], workers: int
+) -> Iterator[Iterator[_Parts]]:
+    """Files of tiles under temporary names, in order, computed here or by a pool."""
     if workers <= 1 or len(todo) <= 1:
-        yield (_render_part(settings, *tile) for tile in todo)
+        yield (_render_parts(settings, folder, tile) for tile in todo)
         return
     # spawn: a forked child would inherit locks that other threads may hold.
     pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn"))
     try:
-        futures: list[Future[Path]] = [pool.submit(_render_part, settings, *tile) for tile in todo]
+        futures: list[Future[_Parts]] = [
+            pool.submit(_render_parts, settings, folder, tile) for tile in todo
+        ]
         yield (future.result() for future in futures)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _render_part(settings: AcquisitionSettings, mosaic: int, image: int, path: Path) -> Path:
-    """Write a tile under its temporary name, one B-line in memory at a time."""
-    part = _part(path)
-    with part.open("wb") as file:
-        file.write(nifti_header(settings, mosaic))
-        for bline in render_tile(settings, mosaic, image):
-            file.write(bline.astype("<u2", copy=False).tobytes())
-    return part
+def _render_parts(settings: AcquisitionSettings, folder: Path, tile: HostTile) -> _Parts:
+    """Write the files of a tile under their temporary names.
+
+    Spectra alone take one B-line of memory at a time; what is computed from them, the tile.
+    """
+    paths = {file.kind: folder / file.name for file in tile.files}
+    parts = {kind: _part(path) for kind, path in paths.items()}
+    blines: Iterable[NDArray[np.uint16]]
+    blines = render_interleaved(settings, tile.mosaics, tile.image)
+    if parts.keys() != {"spectral"}:
+        blines = np.stack(list(blines))
+        _write_computed(settings, blines, parts)
+    if "spectral" in parts:
+        bits = spectral_bits(settings)
+        with parts["spectral"].open("wb") as file:
+            if bits == 16:
+                alines = host_alines(settings, tile.mosaics[0])
+                file.write(spectral_header(alines, settings.blines, settings.samples))
+            write_spectra(file, blines, bits)
+    return [(parts[kind], path) for kind, path in paths.items()]
+
+
+def _write_computed(
+    settings: AcquisitionSettings, spectra: NDArray[np.uint16], parts: Mapping[str, Path]
+) -> None:
+    """Write what the host computes from (Y, 2, X, N) spectra, by kind."""
+    x_um, y_um, z_um = settings.voxel_um
+    computed: dict[str, NDArray[Any]] = {}
+    if "complex" in parts:
+        computed["complex"] = complex_tile(settings, spectra)
+    if parts.keys() - {"spectral", "complex"}:
+        computed |= processed_tile(settings, spectra)
+    for kind, volume in computed.items():
+        if kind in parts:
+            # A map stands for the whole cut.
+            step_um = settings.slice_thickness_um if volume.shape[2] == 1 else z_um
+            with parts[kind].open("wb") as file:
+                write_nifti(file, volume, (x_um / 1000, y_um / 1000, step_um / 1000))
 
 
 def _publish(part: Path, path: Path, *, slow: bool) -> None:

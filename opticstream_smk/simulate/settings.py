@@ -3,17 +3,32 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from opticstream_smk.errors import ConfigError
 
-View = Literal["normal", "tilted"]
-VIEWS: tuple[View, View] = ("normal", "tilted")
+View = Literal["normal", "tilted", "tiltPos", "tiltNeg"]
+_VIEWS: dict[int, tuple[View, ...]] = {
+    2: ("normal", "tilted"),
+    3: ("normal", "tiltPos", "tiltNeg"),
+}
+
+SavingType = Literal[
+    "spectral", "spectral_12bit", "complex", "complex_with_spectral", "processed_with_spectral"
+]
+ZOrder = Literal["raw", "flipped"]
+# What there is of a raw file that holds three mosaics.
+_INTERLEAVED_TYPES = ("spectral", "spectral_12bit")
+
+NIFTI1_LONGEST_AXIS = 32_767  # dim is int16
 
 # Depth bins that the processing drops next to zero delay (toolbox: bins 25..1024 of 2048).
 CROPPED_BINS = 24
 # A perfect pipeline averages this many samples from the surface down (toolbox window, depth 80).
 ENFACE_WINDOW_PX = 81
+# Parameters that came later: at their defaults they are not recorded, so that acquisitions
+# written before keep their record and their bytes.
+_LATER = ("saving_type", "complex_z_order", "mosaics_per_slice", "grid_rows_tilted")
 
 
 @dataclass(frozen=True)
@@ -23,11 +38,25 @@ class AcquisitionSettings:
     Attributes
     ----------
     n_slices
-        Slices; each gives a normal mosaic (odd number) and a tilted one (even number).
+        Slices of `mosaics_per_slice` mosaics each.
+    mosaics_per_slice
+        2: a normal mosaic (odd number) and a tilted one (even number), each with raw files of its
+        own. 3: normal, tiltPos and tiltNeg, which come from one raw file per place, its A-lines
+        taking turns. They share the positions, the grid and the tile size of the normal view
+        (parameters of the tilted one are not used); tiltPos is tilted by the size of
+        `gamma_deg`, tiltNeg by its negative.
+    saving_type
+        What the acquisition host saves of each tile. ``spectral``: 16-bit spectra.
+        ``spectral_12bit``: packed spectra without a header. ``complex``: Jones components.
+        ``complex_with_spectral``: both. ``processed_with_spectral``: spectra, and aip, mip, ret,
+        ori, surf and dBI. Three mosaics per slice come as spectra only.
+    complex_z_order
+        Depth of complex tiles. ``raw``: as transformed, nearest zero delay first; ``flipped``:
+        the other way round, as older versions of the host's software wrote it.
     seed
         Seed of the tissue, the stage error, the speckle and the noise.
-    grid_columns, grid_columns_tilted, grid_rows
-        Tiles along x (normal, tilted view) and along y.
+    grid_columns, grid_columns_tilted, grid_rows, grid_rows_tilted
+        Tiles along x and along y (normal, tilted view). No `grid_rows_tilted`: as `grid_rows`.
     alines, alines_tilted, blines
         Tile size in px: A-lines = x (normal, tilted view), B-lines = y.
     samples
@@ -39,7 +68,7 @@ class AcquisitionSettings:
     wavelength_um
         Centre wavelength that turns birefringence into retardance, um.
     gamma_deg
-        Angle of the tilted view, degrees.
+        Angle of the tilted view, degrees; of three views, its size alone.
     phase_offset_deg
         Offset that the processing adds to the optic axis, degrees.
     slice_thickness_um
@@ -67,7 +96,8 @@ class AcquisitionSettings:
     field_curvature_px
         How much deeper the tile's corners appear than its centre, px.
     view_slope_px
-        How much deeper the last A-line of a tilted tile appears than the first, px.
+        How much deeper the last A-line of a tilted tile appears than the first, px; the other way
+        round for tiltPos.
     view_rotation_deg, view_shift_px
         Scan of the tilted view against the normal one: rotation, and shift (y, x) of the centre.
 
@@ -78,10 +108,14 @@ class AcquisitionSettings:
     """
 
     n_slices: int = 2
+    mosaics_per_slice: int = 2
+    saving_type: SavingType = "spectral"
+    complex_z_order: ZOrder = "raw"
     seed: int = 0
     grid_columns: int = 3
     grid_columns_tilted: int = 3
     grid_rows: int = 3
+    grid_rows_tilted: int | None = None
     alines: int = 48
     alines_tilted: int = 48
     blines: int = 48
@@ -120,10 +154,21 @@ class AcquisitionSettings:
                     f"Change {name}."
                 )
 
+        require(self.mosaics_per_slice in _VIEWS, "mosaics_per_slice", "2 or 3")
+        types = get_args(SavingType)
+        require(self.saving_type in types, "saving_type", f"one of {', '.join(types)}")
+        if self.mosaics_per_slice == 3:
+            expected = f"{' or '.join(_INTERLEAVED_TYPES)} with three mosaics per slice"
+            require(self.saving_type in _INTERLEAVED_TYPES, "saving_type", expected)
+        require(self.complex_z_order in get_args(ZOrder), "complex_z_order", "raw or flipped")
         for name in ("n_slices", "grid_columns", "grid_columns_tilted", "grid_rows"):
             require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("alines", "alines_tilted", "blines"):
-            require(8 <= getattr(self, name) <= 16_383, name, "8 to 16383 px")
+        rows = self.grid_rows_tilted
+        require(rows is None or rows >= 1, "grid_rows_tilted", "at least 1, or none")
+        widest = NIFTI1_LONGEST_AXIS // self._alines_per_axis
+        for name in ("alines", "alines_tilted"):
+            require(8 <= getattr(self, name) <= widest, name, f"8 to {widest} px")
+        require(8 <= self.blines <= NIFTI1_LONGEST_AXIS, "blines", f"8 to {NIFTI1_LONGEST_AXIS} px")
         require(self.samples >= 512 and self.samples % 4 == 0, "samples", "a multiple of 4 >= 512")
         require(0 <= self.tile_overlap_percent <= 90, "tile_overlap_percent", "0 to 90")
         require(min(self.voxel_um) > 0, "voxel_um", "positive sizes")
@@ -143,17 +188,69 @@ class AcquisitionSettings:
 
     @property
     def n_mosaics(self) -> int:
-        """Mosaics of the acquisition: a normal and a tilted one per slice."""
-        return self.n_slices * len(VIEWS)
+        """Mosaics of the acquisition."""
+        return self.n_slices * self.mosaics_per_slice
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Views of a slice in the order of its mosaics; the first is normal."""
+        return _VIEWS[self.mosaics_per_slice]
+
+    @property
+    def is_interleaved(self) -> bool:
+        """Whether one raw file holds all views of a place."""
+        return self.mosaics_per_slice == 3
+
+    @property
+    def saves_spectra(self) -> bool:
+        """Whether the spectra are among the files of a tile."""
+        return self.saving_type != "complex"
+
+    @property
+    def saves_complex(self) -> bool:
+        """Whether the Jones components are among the files of a tile."""
+        return self.saving_type in ("complex", "complex_with_spectral")
+
+    @property
+    def _alines_per_axis(self) -> int:
+        """How many times the A-lines of a tile are on the longest axis of its files."""
+        if self.saves_complex:
+            return 4  # real and imaginary part of two channels
+        return 2 * self.mosaics_per_slice if self.is_interleaved else 2
+
+    def slice_and_view(self, mosaic: int) -> tuple[int, View]:
+        """Slice number and view of a mosaic; numbers are 1-based."""
+        slice_0, position = divmod(mosaic - 1, self.mosaics_per_slice)
+        return slice_0 + 1, self.views[position]
+
+    def tilt_deg(self, view: View) -> float:
+        """Angle of a view, degrees."""
+        angles = {
+            "normal": 0.0,
+            "tilted": self.gamma_deg,
+            "tiltPos": abs(self.gamma_deg),
+            "tiltNeg": -abs(self.gamma_deg),
+        }
+        return angles[view]
 
     def grid_shape(self, view: View) -> tuple[int, int]:
         """Grid of a view as (rows, columns)."""
-        return self.grid_rows, self.grid_columns if view == "normal" else self.grid_columns_tilted
+        if view != "tilted":
+            return self.grid_rows, self.grid_columns
+        rows = self.grid_rows if self.grid_rows_tilted is None else self.grid_rows_tilted
+        return rows, self.grid_columns_tilted
 
     def tile_shape(self, view: View) -> tuple[int, int]:
         """En-face size of a view's tile as (y, x) = (B-lines, A-lines)."""
-        return self.blines, self.alines if view == "normal" else self.alines_tilted
+        return self.blines, self.alines_tilted if view == "tilted" else self.alines
 
     def to_json(self) -> str:
-        """Canonical JSON of all parameters."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """Canonical JSON of the parameters, without later ones at their defaults (see `_LATER`)."""
+        values = dataclasses.asdict(self)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        if values["grid_rows_tilted"] == self.grid_rows:
+            values["grid_rows_tilted"] = None  # says the same
+        for name in _LATER:
+            if values[name] == defaults[name]:
+                del values[name]
+        return json.dumps(values, sort_keys=True)

@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.mosaic import snake_order
-from opticstream_smk.simulate.settings import VIEWS, AcquisitionSettings, View
+from opticstream_smk.simulate.settings import AcquisitionSettings, View
 
 FloatArray = NDArray[np.float64]
 
 # The stage never errs by more than this many times its rms (before the rms is set exactly).
 _LARGEST_JITTER = 2.0
+# Views of one scan share its stage error.
+_SCAN_NUMBER: dict[View, int] = {"normal": 0, "tilted": 1, "tiltPos": 0, "tiltNeg": 0}
+# tiltPos and tiltNeg mirror each other; the angle of the tilted view is negative by default.
+_SLOPE_SIGN: dict[View, float] = {"normal": 0.0, "tilted": 1.0, "tiltPos": -1.0, "tiltNeg": 1.0}
 
 
 def nominal_positions(settings: AcquisitionSettings, view: View) -> FloatArray:
@@ -26,11 +30,12 @@ def nominal_positions(settings: AcquisitionSettings, view: View) -> FloatArray:
 def stage_positions(settings: AcquisitionSettings, view: View, slice_number: int) -> FloatArray:
     """True positions (tile, 2) in the view's stage frame on one slice, px.
 
-    The lattice error and the jitter are drawn once per view and come again on every slice, to
-    `repeat_jitter_px`: the stage errs, but reproducibly.
+    The lattice error and the jitter are drawn once per scan and come again on every slice, to
+    `repeat_jitter_px`: the stage errs, but reproducibly. Three views of one raw file are one scan
+    and have the same positions.
     """
-    view_number = VIEWS.index(view)
-    rng = np.random.default_rng([settings.seed, 20, view_number])
+    scan = _SCAN_NUMBER[view]
+    rng = np.random.default_rng([settings.seed, 20, scan])
     step = _nominal_step(settings, view)
     size = np.array([[settings.step_error_percent, settings.shear_percent]] * 2) / 100
     stretch_y, shear_y, stretch_x, shear_x = (size * rng.choice([-1, 1], (2, 2))).ravel()
@@ -43,7 +48,7 @@ def stage_positions(settings: AcquisitionSettings, view: View, slice_number: int
     cells = snake_order(*settings.grid_shape(view))
     jitter = rng.standard_normal(cells.shape).clip(-_LARGEST_JITTER, _LARGEST_JITTER)
     jitter *= settings.jitter_px / np.sqrt((jitter**2).mean())
-    again = np.random.default_rng([settings.seed, 21, view_number, slice_number])
+    again = np.random.default_rng([settings.seed, 21, scan, slice_number])
     repeat = settings.repeat_jitter_px * again.standard_normal(cells.shape)
     return np.asarray(cells @ lattice.T + jitter + repeat)
 
@@ -68,7 +73,7 @@ class ViewGeometry:
 def view_geometry(settings: AcquisitionSettings, view: View) -> ViewGeometry:
     """Geometry of a view.
 
-    The tilted view looks along a direction in the x-z plane, so x appears shorter by the cosine
+    A tilted view looks along a direction in the x-z plane, so x appears shorter by the cosine
     of the tilt; its scan is rotated and shifted a little. The polarisation frame is that of the
     optics and does not turn with the scan.
     """
@@ -76,9 +81,9 @@ def view_geometry(settings: AcquisitionSettings, view: View) -> ViewGeometry:
         return ViewGeometry(np.eye(2), np.zeros(2))
     turn = np.deg2rad(settings.view_rotation_deg)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    matrix = rotation @ np.diag([1.0, np.cos(np.deg2rad(settings.gamma_deg))])
+    matrix = rotation @ np.diag([1.0, np.cos(np.deg2rad(settings.tilt_deg(view)))])
     centre_normal = nominal_extent(settings, "normal") / 2
-    centre_tilted = nominal_extent(settings, "tilted") / 2
+    centre_tilted = nominal_extent(settings, view) / 2
     shift = centre_tilted + np.array(settings.view_shift_px) - matrix @ centre_normal
     return ViewGeometry(matrix, shift)
 
@@ -94,10 +99,10 @@ def field_plane(
 ) -> FloatArray:
     """Depth that the scan adds at a place (y, x) within a tile, px; the same for every tile.
 
-    The lens curves the field; the tilted view slopes along x as well.
+    The lens curves the field; a tilted view slopes along x as well.
     """
     v, u = _field_coordinates(settings, view, y, x)
-    slope = settings.view_slope_px if view == "tilted" else 0.0
+    slope = settings.view_slope_px * _SLOPE_SIGN[view]
     return np.asarray(settings.field_curvature_px * (u**2 + v**2) / 2 + slope * u / 2)
 
 

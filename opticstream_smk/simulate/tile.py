@@ -1,6 +1,6 @@
 """One tile as the cameras record it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +12,7 @@ from opticstream_smk.simulate.optics import (
     jones_profiles,
     orientation_from_angle,
 )
-from opticstream_smk.simulate.settings import VIEWS, AcquisitionSettings, View
+from opticstream_smk.simulate.settings import AcquisitionSettings, View
 from opticstream_smk.simulate.spectra import Spectrometer, digitise, make_spectrometer
 from opticstream_smk.simulate.stage import (
     field_plane,
@@ -57,14 +57,14 @@ def render_tile(
     Parameters
     ----------
     mosaic, image
-        1-based numbers; odd mosaics are normal, even ones tilted.
+        1-based numbers.
 
     Yields
     ------
     (2, X, N) uint16 counts: channel, A-line, sample; channel 2 reversed. The random numbers come
     from a stream of the tile's own, so a tile is the same whoever computes it, and when.
     """
-    slice_number, view = slice_and_view(mosaic)
+    slice_number, view = settings.slice_and_view(mosaic)
     instrument = spectrometer(settings)
     maps = _seen_maps(settings, slice_number, view, image)
     rng = np.random.default_rng([settings.seed, 30, mosaic, image])
@@ -94,9 +94,24 @@ def render_tile(
         yield np.stack(lines)
 
 
-def slice_and_view(mosaic: int) -> tuple[int, View]:
-    """Slice number and view of a mosaic; numbers are 1-based."""
-    return (mosaic + 1) // 2, VIEWS[(mosaic + 1) % 2]
+def render_interleaved(
+    settings: AcquisitionSettings, mosaics: Sequence[int], image: int
+) -> Iterator[NDArray[np.uint16]]:
+    """B-lines of a raw file that holds the same tile of one or more mosaics, in order.
+
+    Parameters
+    ----------
+    mosaics, image
+        1-based numbers; the mosaics share their tile size.
+
+    Yields
+    ------
+    (2, M X, N) uint16 counts for M mosaics. Within a channel, A-line a (0-based) is A-line
+    ``a // M`` of mosaic ``a % M``, as `render_tile` gives it.
+    """
+    for blines in zip(*(render_tile(settings, m, image) for m in mosaics), strict=True):
+        channels, _, samples = blines[0].shape
+        yield np.stack(blines, axis=2).reshape(channels, -1, samples)
 
 
 def _seen_maps(
@@ -109,8 +124,7 @@ def _seen_maps(
     points = view_geometry(settings, view).to_tissue(np.stack([yy, xx], axis=-1) + position)
     maps = make_tissue(settings, slice_number).sample(points)
     direction = fibre_direction(maps.theta_rad, maps.alpha_rad)
-    gamma_deg = settings.gamma_deg if view == "tilted" else 0.0
-    dn, phi = apparent_fibre(direction, maps.birefringence, gamma_deg)
+    dn, phi = apparent_fibre(direction, maps.birefringence, settings.tilt_deg(view))
     light = illumination(settings, view)
     power = surface_power(settings) * maps.reflectivity * maps.share * light
     agar = agar_power(settings) * (1 - maps.share) * light

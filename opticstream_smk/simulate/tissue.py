@@ -1,4 +1,4 @@
-"""The tissue: smooth random maps of one slice that both views and all tiles look at.
+"""The tissue: smooth random maps of one slice that all views and all tiles look at.
 
 Coordinates are (y, x) px of the normal view's stage frame. From slice to slice each map turns
 from one random field towards another, so that neighbouring slices resemble each other.
@@ -93,7 +93,7 @@ class Tissue:
 def make_tissue(settings: AcquisitionSettings, slice_number: int) -> Tissue:
     """Tissue of one slice (1-based). Cached: every tile of a mosaic asks for it.
 
-    The grid covers what both views can see. It does not depend on the number of slices.
+    The grid covers what all views can see. It does not depend on the number of slices.
     """
     origin, shape = _covered_grid(settings)
     extent = nominal_extent(settings, "normal")
@@ -144,12 +144,12 @@ def make_tissue(settings: AcquisitionSettings, slice_number: int) -> Tissue:
 def _covered_grid(
     settings: AcquisitionSettings,
 ) -> tuple[NDArray[np.int64], tuple[int, int]]:
-    """First pixel and shape of a grid that holds both views with room for the stage error."""
+    """First pixel and shape of a grid that holds all views with room for the stage error."""
     corners = [
         view_geometry(settings, view).to_tissue(
             np.array([(0, 0), (0, 1), (1, 0), (1, 1)]) * nominal_extent(settings, view)
         )
-        for view in ("normal", "tilted")
+        for view in settings.views
     ]
     points = np.concatenate(corners)
     extent = np.ptp(points, axis=0).max()

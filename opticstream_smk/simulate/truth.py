@@ -15,7 +15,6 @@ from opticstream_smk.simulate.optics import (
 )
 from opticstream_smk.simulate.settings import (
     ENFACE_WINDOW_PX,
-    VIEWS,
     AcquisitionSettings,
     View,
 )
@@ -40,14 +39,17 @@ def compute_truth(settings: AcquisitionSettings) -> Truth:
     """All truth arrays of an acquisition.
 
     Maps are (mosaic, y, x) or (slice, y, x) on the mosaics' own canvases: pixel 0 is the least
-    tile position of that mosaic. Mosaic m (0-based) shows slice m // 2, normal if m is even.
-    Canvases differ in size: all are padded to the largest with NaN (False in masks).
+    tile position of that mosaic. The mosaic axis has ``n_slices * mosaics_per_slice`` entries:
+    mosaic m (0-based) shows slice ``m // mosaics_per_slice`` in view ``m % mosaics_per_slice``.
+    Canvases differ in size: all are padded at their ends to the largest with NaN (False in
+    masks).
 
     Returns
     -------
     dict
         ``positions_px`` (mosaic, tile, 2) y, x of each tile's first pixel on the canvas, in order
-        of acquisition; NaN beyond a mosaic's last tile.
+        of acquisition; the tile axis is as long as the largest mosaic has tiles, and NaN beyond
+        a mosaic's last tile. Equal for three mosaics of a slice.
         ``canvas_shape`` (mosaic, 2) y, x.
         ``tissue`` (mosaic, y, x) and ``tissue_slice`` (slice, y, x; the normal canvas), bool.
         ``surface_px`` 1-based z of the first tissue sample after the depth flip, with the scan's
@@ -58,20 +60,19 @@ def compute_truth(settings: AcquisitionSettings) -> Truth:
         ``axis`` (slice, y, x, 3) unit fibre axis as (-x, z, y), its sign meaningless;
         ``dn_true`` (slice, y, x) delta-n of the fibre itself: on the normal canvas, NaN outside.
         ``affine_A`` (slice, 2, 2), ``affine_t`` (slice, 2): point p (y, x) of the normal canvas
-        is at A p + t of the tilted one.
-        ``focus_plane_normal_px``, ``focus_plane_tilted_px`` (y, x) field plane of a tile, least
-        value 0.
+        is at A p + t of the slice's second one, which is tilted by ``gamma_deg``. With three
+        mosaics per slice, ``affine_A_tiltNeg``, ``affine_t_tiltNeg`` and ``gamma_deg_tiltNeg``
+        are those of the third one.
+        ``focus_plane_{view}_px`` (y, x) field plane of a tile, least value 0; the views are
+        normal and tilted, or normal, tiltPos and tiltNeg.
         ``voxel_um`` (3,) x, y, z; ``wavelength_um``, ``gamma_deg``, ``noise_floor_db``,
         ``surface_snr_db`` scalars; ``settings`` JSON of all parameters.
     """
-    numbers = [(s, view) for s in range(1, settings.n_slices + 1) for view in VIEWS]
+    views = settings.views
+    numbers = [(s, view) for s in range(1, settings.n_slices + 1) for view in views]
     mosaics = [_mosaic_truth(settings, number, view) for number, view in numbers]
-    normal = mosaics[0::2]
-    geometry = view_geometry(settings, "tilted")
-    affine_t = [
-        geometry.matrix @ fixed.origin + geometry.shift - moving.origin
-        for fixed, moving in zip(normal, mosaics[1::2], strict=True)
-    ]
+    normal = mosaics[0 :: len(views)]
+    affine_A, affine_t = _to_tilted(settings, mosaics, 1)
     shapes = np.array([mosaic.tissue.shape for mosaic in mosaics])
     canvas: tuple[int, ...] = tuple(shapes.max(axis=0).tolist())
     n_tiles = max(len(mosaic.positions_px) for mosaic in mosaics)
@@ -80,19 +81,25 @@ def compute_truth(settings: AcquisitionSettings) -> Truth:
         "positions_px": _stack([mosaic.positions_px for mosaic in mosaics], (n_tiles, 2)),
         "canvas_shape": shapes,
         "tissue": tissue,
-        "tissue_slice": tissue[0::2],
+        "tissue_slice": tissue[0 :: len(views)],
         "axis": _stack([mosaic.axis for mosaic in normal], (*canvas, 3)),
         "dn_true": _stack([mosaic.dn_true for mosaic in normal], canvas),
-        "affine_A": np.stack([geometry.matrix] * settings.n_slices),
-        "affine_t": np.stack(affine_t),
+        "affine_A": affine_A,
+        "affine_t": affine_t,
         "voxel_um": np.array(settings.voxel_um),
         "settings": np.array(settings.to_json()),
     }
     for name in ("surface_px", "orientation_deg", "dn", "aip"):
         truth[name] = _stack([getattr(mosaic, name) for mosaic in mosaics], canvas)
-    for name in ("wavelength_um", "gamma_deg", "noise_floor_db", "surface_snr_db"):
+    truth["wavelength_um"] = np.array(settings.wavelength_um)
+    truth["gamma_deg"] = np.array(settings.tilt_deg(views[1]))
+    for name in ("noise_floor_db", "surface_snr_db"):
         truth[name] = np.array(getattr(settings, name))
-    for view in VIEWS:
+    if len(views) == 3:
+        third = views[2]
+        truth[f"affine_A_{third}"], truth[f"affine_t_{third}"] = _to_tilted(settings, mosaics, 2)
+        truth[f"gamma_deg_{third}"] = np.array(settings.tilt_deg(third))
+    for view in views:
         plane = field_plane(settings, view, *_grid(settings.tile_shape(view)))
         truth[f"focus_plane_{view}_px"] = plane - plane.min()
     return truth
@@ -113,6 +120,19 @@ class _MosaicTruth:
     aip: FloatArray
 
 
+def _to_tilted(
+    settings: AcquisitionSettings, mosaics: Sequence[_MosaicTruth], position: int
+) -> tuple[FloatArray, FloatArray]:
+    """Affine maps (slice, 2, 2) and (slice, 2) from a slice's first mosaic to the one there."""
+    geometry = view_geometry(settings, settings.views[position])
+    step = settings.mosaics_per_slice
+    shifts = [
+        geometry.matrix @ fixed.origin + geometry.shift - moving.origin
+        for fixed, moving in zip(mosaics[0::step], mosaics[position::step], strict=True)
+    ]
+    return np.stack([geometry.matrix] * settings.n_slices), np.stack(shifts)
+
+
 def _mosaic_truth(settings: AcquisitionSettings, slice_number: int, view: View) -> _MosaicTruth:
     stage = stage_positions(settings, view, slice_number)
     origin = stage.min(axis=0)
@@ -123,8 +143,7 @@ def _mosaic_truth(settings: AcquisitionSettings, slice_number: int, view: View) 
     maps = make_tissue(settings, slice_number).sample(points)
     tissue = maps.share > 0.5
     direction = fibre_direction(maps.theta_rad, maps.alpha_rad)
-    gamma_deg = settings.gamma_deg if view == "tilted" else 0.0
-    dn, phi = apparent_fibre(direction, maps.birefringence, gamma_deg)
+    dn, phi = apparent_fibre(direction, maps.birefringence, settings.tilt_deg(view))
     surface = maps.surface_px + _blended_plane(settings, view, positions, (height, width))
 
     def in_tissue(values: FloatArray) -> FloatArray:

@@ -10,7 +10,8 @@ import pytest
 from opticstream_smk.errors import ConfigError
 from opticstream_smk.psoct import Calibration, read_spectral
 from opticstream_smk.simulate import AcquisitionSettings, SimulatedAcquisition, simulate_psoct
-from opticstream_smk.simulate.acquisition import nifti_header, tile_bytes
+from opticstream_smk.simulate.files import host_tiles
+from opticstream_smk.simulate.formats import spectral_header
 
 from .conftest import file_bytes
 
@@ -30,8 +31,9 @@ def test_files_of_the_instrument(
     assert len(names) == 4 + 6
     expected = {*names, "wave-pixel.mat", "dispersion.bin", "truth.npz", "simulation.json"}
     assert {path.name for path in small_acquisition.out_dir.iterdir()} == expected
-    assert small_acquisition.tiles[0].stat().st_size == tile_bytes(small, 1)
-    assert small_acquisition.tiles[-1].stat().st_size == tile_bytes(small, 2)
+    assert small_acquisition.tiles[0].stat().st_size == 352 + 20 * 18 * 2 * 512 * 2
+    assert small_acquisition.tiles[-1].stat().st_size == 352 + 16 * 18 * 2 * 512 * 2
+    assert small_acquisition.products == ()
 
 
 def test_header_is_nifti(small_acquisition: SimulatedAcquisition):
@@ -49,9 +51,9 @@ def test_header_is_nifti(small_acquisition: SimulatedAcquisition):
 
 def test_full_size_header():
     settings = AcquisitionSettings(alines=350, blines=350)
-    header = nibabel.Nifti1Header(nifti_header(settings, 1)[:348])
+    header = nibabel.Nifti1Header(spectral_header(350, 350, 2048)[:348])
     assert header.get_data_shape() == (2048, 700, 350)
-    assert tile_bytes(settings, 1) == 352 + 350 * 350 * 2 * 2048 * 2
+    assert host_tiles(settings)[0].files[0].size == 352 + 350 * 350 * 2 * 2048 * 2
 
 
 def test_calibration_files_are_read_back(small_acquisition: SimulatedAcquisition):
@@ -128,7 +130,7 @@ def test_slow_and_spaced_writes_give_the_same_files(
 ):
     for path in small_acquisition.tiles[:2]:
         (copy / path.name).unlink()
-    full = tile_bytes(small, 1)
+    full = small_acquisition.tiles[0].stat().st_size
     seen: list[tuple[float, int]] = []
 
     def sleep(seconds: float) -> None:

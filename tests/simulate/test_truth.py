@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from opticstream_smk.simulate import AcquisitionSettings
+from opticstream_smk.simulate.optics import apparent_fibre
 from opticstream_smk.simulate.truth import Truth, compute_truth
 
 
@@ -97,3 +98,67 @@ def test_focus_planes_start_at_zero(truth: Truth):
         plane = truth[f"focus_plane_{view}_px"]
         assert plane.shape == (48, 48)
         assert plane.min() == 0
+
+
+@pytest.fixture(scope="module")
+def three() -> Truth:
+    return compute_truth(AcquisitionSettings(seed=1, mosaics_per_slice=3, gamma_deg=-12.0))
+
+
+def test_three_mosaics_per_slice_share_their_positions(three: Truth):
+    positions = three["positions_px"]
+    assert positions.shape == (6, 9, 2)
+    for first in (0, 3):
+        np.testing.assert_array_equal(positions[first + 1], positions[first])
+        np.testing.assert_array_equal(positions[first + 2], positions[first])
+    assert np.abs(positions[3] - positions[0]).max() > 0
+    assert three["tissue_slice"].shape[0] == three["axis"].shape[0] == 2
+    np.testing.assert_array_equal(three["tissue_slice"][1], three["tissue"][3])
+    assert three["canvas_shape"].shape == (6, 2)
+
+
+def test_three_mosaics_are_tilted_both_ways(three: Truth):
+    assert three["gamma_deg"] == 12
+    assert three["gamma_deg_tiltNeg"] == -12
+    for number in (0, 1):
+        tissue, axis = three["tissue_slice"][number], three["axis"][number]
+        direction = np.stack([-axis[..., 0], axis[..., 2], axis[..., 1]], axis=-1)
+        points = np.moveaxis(np.indices(tissue.shape), 0, -1)[tissue]
+        for mosaic, suffix in ((1, ""), (2, "_tiltNeg")):
+            place = points @ three[f"affine_A{suffix}"][number].T
+            place += three[f"affine_t{suffix}"][number]
+            seen = three["dn"][3 * number + mosaic]
+            y, x = np.rint(place).astype(int).T
+            known = (y >= 0) & (x >= 0) & (y < seen.shape[0]) & (x < seen.shape[1])
+            expected, _ = apparent_fibre(
+                direction[tissue][known],
+                three["dn_true"][number][tissue][known],
+                float(three[f"gamma_deg{suffix}"]),
+            )
+            error = seen[y[known], x[known]] / expected - 1
+            assert np.nanmedian(np.abs(error)) < 0.01  # half a pixel off at most
+            assert np.isfinite(error).mean() > 0.95
+
+
+def test_tilt_turns_the_slope_of_the_focus_plane(three: Truth):
+    slopes = [
+        three[f"focus_plane_{view}_px"][24, -1] - three[f"focus_plane_{view}_px"][24, 0]
+        for view in ("normal", "tiltPos", "tiltNeg")
+    ]
+    assert slopes == pytest.approx([0, -2, 2])
+
+
+def test_tilted_grid_with_rows_of_its_own():
+    settings = AcquisitionSettings(n_slices=1, grid_rows=2, grid_rows_tilted=4, alines_tilted=30)
+    truth = compute_truth(settings)
+    positions = truth["positions_px"]
+    assert positions.shape == (2, 12, 2)
+    assert np.isfinite(positions).all(axis=-1).sum(axis=1).tolist() == [6, 12]
+    assert np.isnan(positions[0, 6:]).all()
+    heights, widths = truth["canvas_shape"].T
+    assert heights[1] > heights[0]
+    assert widths[1] < widths[0]
+    # The tissue is under the middle of both.
+    middle = truth["tissue"][1, heights[1] // 2, widths[1] // 2]
+    assert middle
+    assert truth["tissue"][0, heights[0] // 2, widths[0] // 2]
