@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 from opticstream_smk.errors import NamingError
 
-NORMAL = "normal"
-_ACQUISITIONS = {2: (NORMAL, "tilted"), 3: (NORMAL, "tiltPos", "tiltNeg")}
+NORMAL, TILTED = "normal", "tilted"
+_ACQUISITIONS = {2: (NORMAL, TILTED), 3: (NORMAL, "tiltPos", "tiltNeg")}
 
 VOLUME_MODALITIES = ("dBI", "R3D", "O3D")
 ENFACE_MODALITIES = ("aip", "mip", "ret", "ori", "biref", "surf")

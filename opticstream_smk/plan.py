@@ -25,7 +25,7 @@ def project_state(config: Config) -> OctState:
     scan = config.acquisition
 
     def grid(place: Place) -> dict[str, Any]:
-        sizes: dict[str, Any] = {"grid_size_y": scan.grid_size_y}
+        sizes: dict[str, Any] = {}
         acquisition = place.acquisition or (
             naming.acquisition_of_mosaic(place.mosaic, scan.mosaics_per_slice)
             if place.mosaic
@@ -33,11 +33,21 @@ def project_state(config: Config) -> OctState:
         )
         if acquisition:
             columns = scan.columns(acquisition)
-            sizes |= {"grid_size_x": columns, "total_batches": columns, "acq": acquisition}
+            sizes = {
+                "grid_size_x": columns,
+                "grid_size_y": scan.rows(acquisition),
+                "total_batches": columns,
+                "acq": acquisition,
+            }
         return sizes
 
     repository = OctRepository(scan.mosaics_per_slice, grid)
     return OctState(project_layout(config), repository)
+
+
+def makes_complex(config: Config) -> bool:
+    """Whether batches have complex tiles of their own."""
+    return config.processing.complex == "keep" and not config.acquisition.maps_are_input
 
 
 def template_params(config: Config, acquisition: str) -> dict[str, object]:
@@ -45,7 +55,7 @@ def template_params(config: Config, acquisition: str) -> dict[str, object]:
     scan = config.acquisition
     return {
         "grid_size_x": scan.columns(acquisition),
-        "grid_size_y": scan.grid_size_y,
+        "grid_size_y": scan.rows(acquisition),
         "grid_type": scan.grid_type,
         "grid_order": scan.grid_order,
         "tile_size_x": scan.alines(acquisition),
@@ -91,12 +101,18 @@ class Plan:
 
     def images(self, mosaic: int) -> range:
         """Every tile of a mosaic's grid."""
-        tiles = len(self.batches(mosaic)) * self.config.acquisition.grid_size_y
-        return range(1, tiles + 1)
+        rows = self.config.acquisition.rows(self.acquisition(mosaic))
+        return range(1, len(self.batches(mosaic)) * rows + 1)
 
     def mosaics(self, slice_: int) -> tuple[int, ...]:
         """Every mosaic of a slice."""
         return naming.mosaics_of_slice(slice_, self.config.acquisition.mosaics_per_slice)
+
+    def registered_pair(self, slice_: int) -> tuple[int, int]:
+        """The normal mosaic of a slice and the one that is registered to it."""
+        labels, mosaics = self.config.acquisition.labels, self.mosaics(slice_)
+        moving = self.config.registration.moving or labels[1]
+        return mosaics[0], mosaics[labels.index(moving)]
 
     def is_complete(self, mosaic: int) -> bool:
         """Whether all batches of a mosaic are ready."""
@@ -133,7 +149,7 @@ class Plan:
     def flags(self) -> list[tuple[Place, str]]:
         """Every flag that can be asked for now: enabled stages whose inputs are all ready."""
         per_slice = self.config.acquisition.mosaics_per_slice
-        states = ("complex", "processed")[self.config.processing.complex == "discard" :]
+        states = ("complex", "processed") if makes_complex(self.config) else ("processed",)
         wanted: list[tuple[Place, str]] = []
         for mosaic, batches in self.ready.items():
             wanted += [
@@ -148,7 +164,9 @@ class Plan:
         wanted += [
             (Place("mosaic", self.slice(mosaic), mosaic), "stitched") for mosaic in stitchable
         ]
-        wanted += [(Place("slice", s), "registered") for s in self._complete_slices(stitchable)]
+        if self.config.registration.enabled:
+            slices = self._complete_slices(stitchable)
+            wanted += [(Place("slice", slice_), "registered") for slice_ in slices]
         return wanted
 
     def _complete_slices(self, stitchable: list[int]) -> list[int]:

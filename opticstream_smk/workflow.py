@@ -11,7 +11,7 @@ from opticstream_smk.config import Config, find_config
 from opticstream_smk.config.load import check_config, read_yaml
 from opticstream_smk.errors import ConfigError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.plan import Plan, makes_complex, project_layout
 
 
 def workflow_folder() -> Path:
@@ -53,6 +53,11 @@ class WorkflowProject:
         return Plan(self.config, self.layout)
 
     @property
+    def makes_complex(self) -> bool:
+        """Whether batches have complex tiles of their own."""
+        return makes_complex(self.config)
+
+    @property
     def tile_memory_mb(self) -> int:
         """Memory of one tile in flight."""
         scan = self.config.acquisition
@@ -65,7 +70,7 @@ class WorkflowProject:
         """Memory of one stitching or registration: some ten images of the whole canvas."""
         scan = self.config.acquisition
         pixels = max(
-            scan.columns(label) * scan.alines(label) * scan.grid_size_y * scan.tile_size_y
+            scan.columns(label) * scan.alines(label) * scan.rows(label) * scan.tile_size_y
             for label in scan.labels
         )
         return int(pixels * 8 * 12 / 2**20) + 500

@@ -19,9 +19,9 @@ def all_targets(wildcards):
 
 def tile_input(wildcards):
     """What a batch is processed from: its complex tiles, or the raw tiles themselves."""
-    if PROJECT.config.processing.complex == "discard":
-        return ancient(f"{BATCH}.ready")
-    return f"{BATCH}.complex"
+    if PROJECT.makes_complex:
+        return f"{BATCH}.complex"
+    return ancient(f"{BATCH}.ready")
 
 
 def template_batches(wildcards):

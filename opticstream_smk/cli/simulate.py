@@ -55,6 +55,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
     x_mm, y_mm, z_mm = scan.scan_resolution_3d_mm
     settings = AcquisitionSettings(
         n_slices=arguments.slices,
+        saving_type=scan.tile_saving_type,
+        complex_z_order=scan.complex_z_order,
+        mosaics_per_slice=scan.mosaics_per_slice,
+        grid_rows_tilted=scan.grid_size_y_tilted,
         seed=arguments.seed,
         grid_columns=scan.grid_size_x_normal,
         grid_columns_tilted=scan.grid_size_x_tilted,

@@ -6,9 +6,26 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from opticstream_smk.config.section import Section
-from opticstream_smk.naming import NORMAL, acquisition_labels, parse_mosaic_ranges
+from opticstream_smk.errors import ConfigError
+from opticstream_smk.naming import TILTED, acquisition_labels, parse_mosaic_ranges
+from opticstream_smk.trigger.input_names import InputNames, PresetName
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+class PhaseFiles(Section):
+    """Files of a phase calibration."""
+
+    dphase_file: Path = Field(description="MATLAB file with the phase of every camera pixel.")
+    linphase_file: Path = Field(description="MATLAB file with the even phases to resample to.")
+    dspphase_file: Path | None = Field(
+        default=None, description="MATLAB file with the dispersion phase."
+    )
+
+
+SavingType = Literal[
+    "spectral", "spectral_12bit", "complex", "complex_with_spectral", "processed_with_spectral"
+]
 
 
 class Source(Section):
@@ -22,6 +39,22 @@ class Source(Section):
         default="1:999999",
         description="Mosaic numbers taken from this folder, as in its file names: "
         "`first:last[,first:last]`.",
+    )
+    start_slice: int = Field(
+        default=1,
+        ge=1,
+        description="Slice of the first tile, where file names number tiles continuously.",
+    )
+    start_mosaic: int = Field(
+        default=1,
+        ge=1,
+        le=3,
+        description="Position in its slice of the mosaic of the first tile, likewise.",
+    )
+    acquisition: str | None = Field(
+        default=None,
+        description="Label (such as `tilted15deg`) that all tiles of this folder belong to: "
+        "others are ignored, and names without a label are taken for it.",
     )
 
     @field_validator("mosaic_ranges")
@@ -37,12 +70,40 @@ class AcquisitionSection(Section):
     sources: tuple[Source, ...] = Field(
         min_length=1, description="Folders with raw tiles. Nothing else knows raw folders."
     )
-    tile_saving_type: Literal["spectral"] = Field(
+    tile_saving_type: SavingType = Field(
         default="spectral",
-        description="What the acquisition host saves: `spectral` is 16-bit spectra of two cameras.",
+        description="What the acquisition host saves: `spectral` (16-bit spectra of two cameras), "
+        "`spectral_12bit` (packed, no header), `complex` (Jones components), "
+        "`complex_with_spectral` (complex is processed), `processed_with_spectral` (its maps are "
+        "linked, not computed).",
     )
-    mosaics_per_slice: Literal[2] = Field(
-        default=2, description="Mosaics of one slice: 2 = normal and tilted illumination."
+    complex_z_order: Literal["raw", "flipped"] = Field(
+        default="raw",
+        description="Depth order of complex tiles that the host saves: `raw` as transformed, "
+        "`flipped` as older versions of the toolbox wrote them.",
+    )
+    mosaics_per_slice: Literal[2, 3] = Field(
+        default=2,
+        description="Mosaics of one slice: 2 = normal and tilted; 3 = normal, tiltPos, tiltNeg, "
+        "interleaved in each raw tile.",
+    )
+    filename_preset: PresetName = Field(
+        default="legacy", description="How raw files are named; `filename_pattern` overrides it."
+    )
+    filename_pattern: str | None = Field(
+        default=None,
+        description="Own naming: text with {image} and any of {slice} {acq} {subject} {modality} "
+        "{extension}.",
+    )
+    acquisition_mosaic_map: dict[str, int] = Field(
+        default={"normal0deg": 1, "tilted15deg": 2},
+        description="Label in file names to position of the mosaic in its slice.",
+    )
+    filename_modality_map: dict[str, str] = Field(
+        default={}, description="Word in file names to what it means, such as rawscan: spectral."
+    )
+    filename_default_modality: str = Field(
+        default="spectral", description="What files are whose names do not say it."
     )
     grid_size_x_normal: int = Field(
         default=22, ge=1, le=9999, description="Columns (= batches) of a normal mosaic."
@@ -52,6 +113,9 @@ class AcquisitionSection(Section):
     )
     grid_size_y: int = Field(
         default=16, ge=1, le=9999, description="Rows of a mosaic = tiles of one batch."
+    )
+    grid_size_y_tilted: int | None = Field(
+        default=None, ge=1, le=9999, description="Rows of a tilted mosaic. Null: as normal."
     )
     grid_type: Literal["snake-by-columns", "column-by-column"] = Field(
         default="snake-by-columns",
@@ -94,10 +158,30 @@ class AcquisitionSection(Section):
         description="MATLAB file with `mu` (camera pixel positions) and `wave_prime` (nm). "
         "Needed for spectral tiles.",
     )
+    phase_calibration: PhaseFiles | None = Field(
+        default=None,
+        description="Calibration by phase instead of wavelength; then `calibration_file` is not "
+        "read.",
+    )
+    flip_channel2: bool | None = Field(
+        default=None,
+        description="Whether camera 2 is stored reversed. Null: yes by wavelength, no by phase.",
+    )
     dispersion_file: Path | None = Field(
         default=None,
-        description="Dispersion phase in rad, one float64 per sample. Null: no correction.",
+        description="Dispersion: float64 binary, text or .mat, phases in rad or complex factors, "
+        "one per sample, for both cameras or one column each. Null: no correction.",
     )
+
+    @model_validator(mode="after")
+    def _names_and_kinds_fit(self) -> "AcquisitionSection":
+        if self.mosaics_per_slice == 3 and not self.tile_saving_type.startswith("spectral"):
+            raise ValueError(
+                f"mosaics_per_slice 3 with tile_saving_type {self.tile_saving_type}: interleaved "
+                "illuminations are read from spectral or spectral_12bit tiles only"
+            )
+        input_names(self)
+        return self
 
     @model_validator(mode="after")
     def _overlap_leaves_a_step(self) -> "AcquisitionSection":
@@ -114,20 +198,81 @@ class AcquisitionSection(Section):
         """Labels of the mosaics of a slice, in order of acquisition."""
         return acquisition_labels(self.mosaics_per_slice)
 
+    # Three interleaved illuminations share grid and tile size: only `tilted` has its own.
     def columns(self, label: str) -> int:
         """Batches of a mosaic of that acquisition."""
-        return self.grid_size_x_normal if label == NORMAL else self.grid_size_x_tilted
+        return self.grid_size_x_tilted if label == TILTED else self.grid_size_x_normal
+
+    def rows(self, label: str) -> int:
+        """Tiles of a batch of that acquisition."""
+        own = self.grid_size_y_tilted if label == TILTED else None
+        return own or self.grid_size_y
 
     def alines(self, label: str) -> int:
         """A-lines per B-line of a tile of that acquisition."""
-        return self.tile_size_x_normal if label == NORMAL else self.tile_size_x_tilted
+        return self.tile_size_x_tilted if label == TILTED else self.tile_size_x_normal
 
-    def raw_tile_bytes(self, label: str) -> int:
+    @property
+    def illuminations(self) -> int:
+        """Illuminations that one raw tile holds, interleaved along the A-lines."""
+        return 3 if self.mosaics_per_slice == 3 else 1
+
+    @property
+    def depth_samples(self) -> int:
+        """Depth of a tile: half of the samples, less the autocorrelation."""
+        return self.samples_per_aline // 2 - 24
+
+    @property
+    def complex_is_input(self) -> bool:
+        """Whether the host saves the complex tiles that are processed."""
+        return self.tile_saving_type in ("complex", "complex_with_spectral")
+
+    @property
+    def maps_are_input(self) -> bool:
+        """Whether the host saves the en-face maps."""
+        return self.tile_saving_type == "processed_with_spectral"
+
+    def raw_tile_bytes(self, label: str, kind: str = "spectral") -> int:
         """Size that a raw tile must have on disk.
+
+        Parameters
+        ----------
+        kind
+            ``spectral`` (packed when the host saves 12 bits) or ``complex``.
 
         Returns
         -------
         int
-            352 bytes (348 of NIfTI-1 header, 4 of extension flag), then 2 bytes per sample.
+            352 bytes (348 of NIfTI-1 header, 4 of extension flag), then 2 bytes per sample; 3
+            bytes for 2 samples and no header when packed; 4 bytes for each of four components.
         """
-        return 352 + self.alines(label) * self.tile_size_y * 2 * self.samples_per_aline * 2
+        pixels = self.alines(label) * self.illuminations * self.tile_size_y
+        if kind == "complex":
+            return 352 + pixels * self.depth_samples * 4 * 4
+        samples = pixels * 2 * self.samples_per_aline
+        return samples * 3 // 2 if self.tile_saving_type == "spectral_12bit" else 352 + samples * 2
+
+
+def input_names(scan: AcquisitionSection) -> InputNames:
+    """How the raw files of a project are named.
+
+    Raises
+    ------
+    ValueError
+        The pattern or a map cannot be used; the message says why.
+    """
+    modalities = dict(scan.filename_modality_map)
+    if scan.maps_are_input:
+        # With maps saved, "processed" is the intensity volume and not the complex tile.
+        modalities.setdefault("processed", "dBI")
+    try:
+        return InputNames(
+            preset=None if scan.filename_pattern else scan.filename_preset,
+            filename_pattern=scan.filename_pattern,
+            acquisition_mosaic_map=scan.acquisition_mosaic_map,
+            filename_modality_map=modalities,
+            filename_default_modality=scan.filename_default_modality,
+            mosaics_per_slice=scan.mosaics_per_slice,
+        )
+    except ConfigError as error:
+        raise ValueError(str(error)) from error

@@ -191,8 +191,14 @@ def _absolute(config: Config, base: Path) -> Config:
             return None
         return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100  # keeps links
 
+    phase = config.acquisition.phase_calibration
+    if phase is not None:
+        phase = phase.model_copy(
+            update={name: resolve(getattr(phase, name)) for name in type(phase).model_fields}
+        )
     acquisition = config.acquisition.model_copy(
         update={
+            "phase_calibration": phase,
             "sources": tuple(
                 source.model_copy(update={"dir": resolve(source.dir)})
                 for source in config.acquisition.sources
@@ -202,4 +208,10 @@ def _absolute(config: Config, base: Path) -> Config:
         }
     )
     project = config.project.model_copy(update={"dir": resolve(config.project.dir)})
-    return config.model_copy(update={"project": project, "acquisition": acquisition})
+    processing = config.processing
+    if processing.surface.endswith((".nii", ".nii.gz")):
+        surface = str(resolve(Path(processing.surface)))
+        processing = processing.model_copy(update={"surface": surface})
+    return config.model_copy(
+        update={"project": project, "acquisition": acquisition, "processing": processing}
+    )

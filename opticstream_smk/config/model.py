@@ -45,13 +45,23 @@ class Config(Section):
                 "mosaic.modalities must contain aip: mask and coordinates are made from it"
             )
         for name in ("ori", "biref"):
-            if name not in self.mosaic.modalities:
+            if self.registration.enabled and name not in self.mosaic.modalities:
                 raise ValueError(
-                    f"mosaic.modalities must contain {name}: the registration of slices reads it"
+                    f"mosaic.modalities must contain {name}: the registration of slices reads it "
+                    "(or set registration.enabled: false)"
                 )
-        if self.acquisition.calibration_file is None:
+        scan = self.acquisition
+        moving = self.registration.moving
+        if moving is not None and moving not in scan.labels:
+            raise ValueError(
+                f"registration.moving {moving}: a slice has the mosaics {', '.join(scan.labels)}"
+            )
+        computes = not scan.complex_is_input and not scan.maps_are_input
+        if computes and scan.calibration_file is None and scan.phase_calibration is None:
             raise ValueError(
                 "acquisition.calibration_file is not set; spectral tiles need the lab's "
-                "wave-pixel.mat (variables mu and wave_prime)"
+                "wave-pixel.mat (variables mu and wave_prime), or acquisition.phase_calibration"
             )
+        if scan.maps_are_input and "mus" in self.processing.modalities:
+            raise ValueError("the host does not save mus; remove it from processing.modalities")
         return self

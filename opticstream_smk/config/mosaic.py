@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from opticstream_smk.config.section import Section
-from opticstream_smk.naming import NORMAL
+from opticstream_smk.naming import TILTED
 
-StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf"]
+StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf", "mus"]
 
 
 class MosaicSection(Section):
@@ -41,4 +41,4 @@ class MosaicSection(Section):
 
     def mask_threshold(self, label: str) -> float:
         """Threshold for a mosaic of that acquisition."""
-        return self.mask_threshold_normal if label == NORMAL else self.mask_threshold_tilted
+        return self.mask_threshold_tilted if label == TILTED else self.mask_threshold_normal

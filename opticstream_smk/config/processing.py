@@ -6,7 +6,7 @@ from pydantic import Field
 
 from opticstream_smk.config.section import Section
 
-EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref"]
+EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref", "mus"]
 
 
 class ProcessingSection(Section):
@@ -31,10 +31,17 @@ class ProcessingSection(Section):
     flip_z: bool = Field(
         default=True, description="Reverse depth, so that the surface comes first."
     )
-    surface: Literal["gradient", "find", "gradient "] = Field(
+    surface: str = Field(
         default="gradient",
-        description="How the surface is found: `gradient` takes the steepest rise of intensity "
-        "(`find` means the same).",
+        min_length=1,
+        description="How the surface is found: `gradient` (steepest rise of intensity; `find` "
+        "means the same), `gradientThreshold`, a whole number (the same index everywhere), or a "
+        "NIfTI file with the 1-based index of every A-line of a tile.",
+    )
+    surface_args: tuple[float, ...] = Field(
+        default=(),
+        description="Arguments of the method: window and kernel for `gradient`; n, threshold, "
+        "window, kernel for `gradientThreshold`.",
     )
     offset_px: int = Field(
         default=0, ge=-1000, le=10000, description="Start of the en-face window below the surface."
@@ -45,11 +52,14 @@ class ProcessingSection(Section):
         le=10000,
         description="Depth of the en-face window; inclusive as in the toolbox: 80 is 81 samples.",
     )
-    ori_method: Literal["circularMean"] = Field(
+    ori_method: Literal["circularMean", "mean"] = Field(
         default="circularMean", description="How orientation is averaged over depth."
     )
-    biref_method: Literal["legacy"] = Field(
+    biref_method: Literal["legacy", "fft", "unwrap_old", "unwrap_new", "unwrap_exp"] = Field(
         default="legacy", description="`legacy` fits a line to the retardance below the surface."
+    )
+    save_volume_outputs: bool = Field(
+        default=True, description="Whether dBI, R3D and O3D of every tile are kept on disk."
     )
     toolbox_quirks: bool = Field(
         default=False,

@@ -8,7 +8,7 @@ from opticstream_smk.config import Config
 from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan
+from opticstream_smk.plan import Plan, makes_complex
 from opticstream_smk.stages import NAMES, find_stage
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
@@ -97,8 +97,8 @@ def _upstream(config: Config, plan: Plan, place: Place, name: str) -> Iterator[t
     """What a flag was made from directly, of what must still be there."""
     per_slice = config.acquisition.mosaics_per_slice
     if place.level == "batch":
-        keep = config.processing.complex == "keep"
-        yield (place, "complex" if name == "processed" and keep else "ready")
+        own = name == "processed" and makes_complex(config)
+        yield (place, "complex" if own else "ready")
     elif place.level == "mosaic" and place.mosaic:
         for batch in plan.batches(place.mosaic):
             yield (batch_place(place.mosaic, batch, per_slice), "processed")

@@ -85,3 +85,16 @@ def write_with(path: Path, writer: Callable[[Path], object]) -> None:
     """Let a library write a file atomically: ``writer`` gets the temporary path."""
     with atomic_path(path) as temporary:
         writer(temporary)
+
+
+def link_file(source: Path, link: Path) -> None:
+    """Make a symbolic link atomically, replacing what is there."""
+    temporary = link.with_name(f".tmp-{link.name}")
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(source)
+        temporary.replace(link)
+    except OSError as error:
+        _discard(temporary)
+        raise write_error(link, error) from error

@@ -99,7 +99,7 @@ def _agreement(config: Config, slice_: int) -> NDArray[np.uint8]:
     plan = Plan(config, layout)
     normal, tilted = (
         np.asarray(nifti.read_image(layout.stitched(mosaic, "aip_nomask")), np.float64)
-        for mosaic in plan.mosaics(slice_)[:2]
+        for mosaic in plan.registered_pair(slice_)
     )
     path = layout.registered_product(slice_, "transform.json")
     try:
@@ -112,7 +112,7 @@ def _agreement(config: Config, slice_: int) -> NDArray[np.uint8]:
     warped: NDArray[Any] = warp(tilted, affine, shape)
     seen, seen_tilted = (
         read_tilemap(config, layout, plan.acquisition(mosaic)).coverage()
-        for mosaic in plan.mosaics(slice_)[:2]
+        for mosaic in plan.registered_pair(slice_)
     )
     seen_tilted = coverage(affine, seen_tilted, shape)
     # Both on the same pixels, so that equal tissue has equal brightness.

@@ -6,6 +6,7 @@ from typing import Any
 
 from opticstream_smk.config import Config
 from opticstream_smk.io import nifti
+from opticstream_smk.io.atomic import link_file
 from opticstream_smk.stages.inputs import load_calibration, raw_params, read_raw
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tiles import TileWork, ready_tiles, run_tiles, unchanged_raw
@@ -31,6 +32,8 @@ def compute(context: StageContext) -> Outcome:
     from opticstream_smk.psoct import spectral_to_jones, stack_jones
 
     config, layout, mosaic = context.config, context.layout, context.mosaic
+    if config.acquisition.complex_is_input:
+        return _link(context)
     calibration = load_calibration(config)
     raw = ready_tiles(context)
     geometry = nifti.Geometry(config.acquisition.scan_resolution_3d_mm)
@@ -60,6 +63,28 @@ def compute(context: StageContext) -> Outcome:
         ),
     )
     return Outcome(outcome.inputs, outcome.outputs, outcome.tiles, extra={"z_order": "raw"})
+
+
+def _link(context: StageContext) -> Outcome:
+    """Link the complex tiles that the host saved: they are never copied."""
+    raw = ready_tiles(context)
+
+    def make(image: int, source: Path) -> dict[str, float]:
+        unchanged_raw(raw[image])
+        link_file(source, context.layout.complex_tile(context.mosaic, image))
+        return {}
+
+    outcome = run_tiles(
+        context,
+        TileWork(
+            kind="complex",
+            source=raw.__getitem__,
+            products=lambda image: [context.layout.complex_tile(context.mosaic, image)],
+            make=make,
+        ),
+    )
+    z_order = context.config.acquisition.complex_z_order
+    return Outcome(outcome.inputs, outcome.outputs, outcome.tiles, extra={"z_order": z_order})
 
 
 STAGE = Stage("convert_complex", "batch", "complex", params, products, compute)

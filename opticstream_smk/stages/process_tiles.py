@@ -12,9 +12,17 @@ from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError, QualityError
 from opticstream_smk.io import nifti
+from opticstream_smk.io.atomic import link_file
+from opticstream_smk.plan import makes_complex
 from opticstream_smk.stages.inputs import load_calibration, raw_params, read_raw
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
-from opticstream_smk.stages.tiles import TileWork, ready_tiles, run_tiles, unchanged_raw
+from opticstream_smk.stages.tiles import (
+    TileWork,
+    ready_files,
+    ready_tiles,
+    run_tiles,
+    unchanged_raw,
+)
 from opticstream_smk.state.flags import InputFile, file_input
 
 if TYPE_CHECKING:
@@ -31,13 +39,18 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
         "dz_mm": config.acquisition.scan_resolution_3d_mm[2],
         "wavelength_um": config.acquisition.wavelength_um,
         # With complex tiles on disk, calibration and raw format enter through those files.
-        **(raw_params(config, acquisition) if config.processing.complex == "discard" else {}),
+        **({} if makes_complex(config) else raw_params(config, acquisition)),
+        "complex_z_order": config.acquisition.complex_z_order,
     }
 
 
 def tile_products(context: StageContext, image: int) -> list[Path]:
     """Volumes and maps of a tile."""
-    names = (*naming.VOLUME_MODALITIES, "surf", *context.config.processing.modalities)
+    processing = context.config.processing
+    volumes: tuple[str, ...] = naming.VOLUME_MODALITIES if processing.save_volume_outputs else ()
+    if context.config.acquisition.maps_are_input:
+        volumes = ("dBI",)
+    names = (*volumes, "surf", *processing.modalities)
     return [context.layout.processed_tile(context.mosaic, image, name) for name in names]
 
 
@@ -48,8 +61,13 @@ def products(context: StageContext) -> list[Path]:
 
 def compute(context: StageContext) -> Outcome:
     """Write ``processed/*_{dBI,R3D,O3D,surf,aip,...}.nii`` of a batch."""
-    discard = context.config.processing.complex == "discard"
-    work = _from_raw(context) if discard else _from_complex(context)
+    scan = context.config.acquisition
+    if scan.maps_are_input:
+        work = _linked(context)
+    elif makes_complex(context.config) or scan.complex_is_input:
+        work = _from_complex(context)
+    else:
+        work = _from_raw(context)
     outcome = run_tiles(context, work)
     z_order = "flipped" if context.config.processing.flip_z else "raw"
     return Outcome(
@@ -82,11 +100,16 @@ def _from_complex(context: StageContext) -> TileWork:
     config, layout, mosaic = context.config, context.layout, context.mosaic
     settings = tile_settings(config)
     scan = config.acquisition
-    shape = (
-        4 * scan.alines(context.acquisition),
-        scan.tile_size_y,
-        scan.samples_per_aline // 2 - 24,
-    )
+    shape = (4 * scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
+
+    if not makes_complex(config):
+        raw = ready_tiles(context)
+        return TileWork(
+            "processed",
+            raw.__getitem__,
+            partial(tile_products, context),
+            lambda image, _path: make(image, Path(unchanged_raw(raw[image]).path)),
+        )
 
     def source(image: int) -> InputFile:
         path = layout.complex_tile(mosaic, image)
@@ -107,16 +130,40 @@ def _from_complex(context: StageContext) -> TileWork:
     return TileWork("processed", source, partial(tile_products, context), make)
 
 
+def _linked(context: StageContext) -> TileWork:
+    """Maps that the host computed: checked and linked."""
+    files = ready_files(context)
+    layout, scan = context.layout, context.config.acquisition
+    shape = (scan.alines(context.acquisition), scan.tile_size_y)
+
+    def make(image: int, _path: Path) -> dict[str, float]:
+        for modality, raw in files[image].items():
+            source = Path(unchanged_raw(raw).path)
+            if modality == "dBI":
+                nifti.read_array(source, shape=(*shape, scan.depth_samples))
+            else:
+                nifti.read_image(source, shape_yx=shape[::-1])
+            link_file(source, layout.processed_tile(context.mosaic, image, modality))
+        return {}
+
+    return TileWork(
+        "processed", ready_tiles(context).__getitem__, partial(tile_products, context), make
+    )
+
+
 def tile_settings(config: Config) -> "TileSettings":
     """Settings of the tile engine."""
     from opticstream_smk.psoct import TileSettings
 
-    processing = config.processing
+    processing, scan = config.processing, config.acquisition
     return TileSettings(
         flip_phase=processing.flip_phase,
         phase_offset_deg=processing.phase_offset_deg,
         flip_z=processing.flip_z,
         surface_spec=processing.surface,
+        surface_args=processing.surface_args,
+        # Complex tiles of our own making are as transformed.
+        complex_z_order=scan.complex_z_order if scan.complex_is_input else "raw",
         offset_px=processing.offset_px,
         depth_px=processing.depth_px,
         modalities=processing.modalities,
@@ -135,6 +182,8 @@ def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str,
     # A map stands for the whole cut: its third voxel size is the thickness.
     enface = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
     volumes = {"dBI": tile.volumes.dbi, "R3D": tile.volumes.r3d, "O3D": tile.volumes.o3d}
+    if not context.config.processing.save_volume_outputs:
+        volumes = {}
     for name, array in volumes.items():
         nifti.write_array(layout.processed_tile(context.mosaic, image, name), array, volume)
     maps: dict[str, NDArray[np.floating]] = {"surf": tile.surface, **tile.enface}
@@ -163,5 +212,5 @@ STAGE = Stage(
     params,
     products,
     compute,
-    starts_level=lambda config: config.processing.complex == "discard",
+    starts_level=lambda config: not makes_complex(config),
 )

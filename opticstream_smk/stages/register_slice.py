@@ -58,7 +58,7 @@ def compute(context: StageContext) -> Outcome:
 
     config, layout = context.config, context.layout
     slice_ = context.place.slice or 0
-    normal, tilted = context.plan.mosaics(slice_)
+    normal, tilted = context.plan.registered_pair(slice_)
     sources: list[Path] = []
 
     def stitched(mosaic: int, modality: str) -> NDArray[np.float64]:

@@ -74,7 +74,8 @@ class StageContext:
     def images(self) -> range:
         """Tiles of the batch."""
         assert self.place.batch is not None
-        return naming.images_of_batch(self.place.batch, self.config.acquisition.grid_size_y)
+        rows = self.config.acquisition.rows(self.acquisition)
+        return naming.images_of_batch(self.place.batch, rows)
 
     @property
     def acquisition(self) -> str:

@@ -176,7 +176,7 @@ def cells(config: Config, acquisition: str) -> NDArray[np.int64]:
     scan = config.acquisition
     return np.asarray(
         snake_order(
-            scan.grid_size_y,
+            scan.rows(acquisition),
             scan.columns(acquisition),
             grid_type=scan.grid_type,
             order=scan.grid_order,

@@ -72,7 +72,17 @@ def run_tiles(context: StageContext, work: TileWork) -> Outcome:
 
 
 def ready_tiles(context: StageContext) -> dict[int, InputFile]:
-    """Raw tiles of a batch by image number, as its ``.ready`` lists them."""
+    """Raw tiles of a batch by image number, as its ``.ready`` lists them.
+
+    Where the host saves maps, a tile is represented by its intensity volume.
+    """
+    scan = context.config.acquisition
+    kind = "complex" if scan.complex_is_input else "dBI" if scan.maps_are_input else "spectral"
+    return {image: files[kind] for image, files in ready_files(context).items()}
+
+
+def ready_files(context: StageContext) -> dict[int, dict[str, InputFile]]:
+    """Raw files of a batch by image number and modality, as its ``.ready`` lists them."""
     path = context.layout.batch_flag(context.mosaic, context.place.batch or 0, "ready")
     ready = read_flag(path)
     if ready is None:
@@ -80,7 +90,11 @@ def ready_tiles(context: StageContext) -> dict[int, InputFile]:
             f"{context.place} is not ready: there is no {path}. Run `optic-trigger scan`; it says "
             "what the batch waits for."
         )
-    return {int(file.image): file for file in ready.inputs}  # type: ignore[attr-defined]
+    found: dict[int, dict[str, InputFile]] = {}
+    for file in ready.inputs:
+        keys = file.model_extra or {}
+        found.setdefault(int(keys["image"]), {})[str(keys["modality"])] = file
+    return found
 
 
 def unchanged_raw(raw: InputFile) -> InputFile:

@@ -77,9 +77,10 @@ def _candidates(config: Config, found: Discovery, result: ScanResult) -> list[Ra
         if batch.problems:
             continue
         if batch.missing:
+            complete = len(batch.images)
             result.waiting.append(
-                f"mosaic {batch.mosaic:03d} batch {batch.batch:03d}: {len(batch.tiles)} of "
-                f"{len(batch.tiles) + len(batch.missing)} tiles, missing "
+                f"mosaic {batch.mosaic:03d} batch {batch.batch:03d}: {complete} of "
+                f"{complete + len(batch.missing)} tiles, missing "
                 f"{', '.join(map(str, batch.missing))}"
             )
             continue
@@ -93,7 +94,7 @@ def _candidates(config: Config, found: Discovery, result: ScanResult) -> list[Ra
 
 
 def _fingerprint(batch: RawBatch) -> str:
-    return fingerprint(tile.as_input() for tile in batch.tiles)
+    return fingerprint(file.as_input() for file in batch.files)
 
 
 def _settled(before: list[RawBatch], found: Discovery, result: ScanResult) -> list[RawBatch]:
@@ -122,8 +123,8 @@ def _write_ready(config: Config, batch: RawBatch, result: ScanResult) -> None:
         started=at,
         finished=at,
         duration_s=0.0,
-        inputs=tuple(tile.as_input() for tile in batch.tiles),
-        tiles=TileCount(done=tuple(tile.image for tile in batch.tiles)),
+        inputs=tuple(file.as_input() for file in batch.files),
+        tiles=TileCount(done=batch.images),
         extra={"fingerprint": _fingerprint(batch)},
     )
     key = (batch.mosaic, batch.batch)
