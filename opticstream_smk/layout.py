@@ -116,6 +116,11 @@ class ProjectLayout:
         return self.state / ".locks" / "project.lock"
 
     # ------------------------------------------------------------------------------- pictures
+    def batch_picture(self, mosaic: int, batch: int) -> Path:
+        """Contact sheet of a batch."""
+        name = f"{naming.mosaic_folder(mosaic)}_{naming.batch_stem(batch)}.jpg"
+        return self.report / name
+
     def mosaic_picture(self, mosaic: int) -> Path:
         """Overview of a stitched mosaic."""
         return self.report / f"{naming.mosaic_folder(mosaic)}.jpg"

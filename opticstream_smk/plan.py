@@ -50,6 +50,13 @@ def makes_complex(config: Config) -> bool:
     return config.processing.complex == "keep" and not config.acquisition.maps_are_input
 
 
+def makes_tile_qc(config: Config) -> bool:
+    """Whether batches have a contact sheet; it needs the volumes."""
+    processing = config.processing
+    volumes = processing.save_volume_outputs and not config.acquisition.maps_are_input
+    return processing.tile_qc and volumes
+
+
 def template_params(config: Config, acquisition: str) -> dict[str, object]:
     """The geometry of a mosaic: what a coordinate template is valid for."""
     scan = config.acquisition
@@ -149,7 +156,11 @@ class Plan:
     def flags(self) -> list[tuple[Place, str]]:
         """Every flag that can be asked for now: enabled stages whose inputs are all ready."""
         per_slice = self.config.acquisition.mosaics_per_slice
-        states = ("complex", "processed") if makes_complex(self.config) else ("processed",)
+        states = ["processed"]
+        if makes_complex(self.config):
+            states.insert(0, "complex")
+        if makes_tile_qc(self.config):
+            states.append("qc")
         wanted: list[tuple[Place, str]] = []
         for mosaic, batches in self.ready.items():
             wanted += [

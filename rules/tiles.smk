@@ -38,3 +38,27 @@ rule process_tiles:
     shell:
         "optic-stage process_tiles --config {params.config:q} --mosaic {wildcards.mosaic}"
         " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"
+
+
+rule qc_tiles:
+    input:
+        f"{BATCH}.processed",
+    output:
+        f"{BATCH}.qc",
+        report(
+            "report/mosaic-{mosaic}_batch-{batch}.jpg",
+            category="Tiles",
+            labels={"mosaic": "{mosaic}", "batch": "{batch}"},
+            caption="captions/tiles.rst",
+        ),
+    log:
+        "logs/qc_tiles/mosaic-{mosaic}_batch-{batch}.log",
+    benchmark:
+        "benchmarks/qc_tiles/mosaic-{mosaic}_batch-{batch}.tsv"
+    conda:
+        "../envs/opticstream.yaml"
+    params:
+        config=PROJECT.config_path,
+    shell:
+        "optic-stage qc_tiles --config {params.config:q} --mosaic {wildcards.mosaic}"
+        " --batch {wildcards.batch} > {log:q} 2>&1"

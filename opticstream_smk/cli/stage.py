@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 STAGES = {
     "convert_complex": ("raw tiles to complex tiles", ("mosaic", "batch")),
     "process_tiles": ("tiles to volumes, surface and en-face maps", ("mosaic", "batch")),
+    "qc_tiles": ("contact sheet and numbers of a batch", ("mosaic", "batch")),
     "solve_coordinates": ("tile positions to a template", ("acquisition",)),
     "stitch_enface": ("en-face maps to mosaics, and the mask", ("mosaic",)),
     "register_slice": ("mosaics of a slice to its 3-D axis", ("slice",)),
@@ -71,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from opticstream_smk.config import find_config, load_config
 
     config = load_config(find_config(arguments.config))
-    if arguments.stage.startswith("qc_"):
+    if arguments.stage in ("qc_mosaic", "qc_slice"):
         from opticstream_smk.qc import overview
 
         if arguments.stage == "qc_mosaic":

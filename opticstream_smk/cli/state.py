@@ -165,9 +165,9 @@ def _mark_status(config: "Config", place: "Place", status: str) -> int:
     from opticstream_smk.plan import project_state
     from opticstream_smk.state.flags import Flag, now
     from opticstream_smk.state.host import identity
-    from opticstream_smk.state.places import FLAGS, flag_path
+    from opticstream_smk.state.places import DONE, flag_path
 
-    last = FLAGS[place.level][-1]
+    last = DONE[place.level]
     if status == "completed":
         return _mark_done(config, place, last)
     state = project_state(config)

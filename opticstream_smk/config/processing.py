@@ -9,6 +9,41 @@ from opticstream_smk.config.section import Section
 EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref", "mus"]
 
 
+class ValidationLimits(Section):
+    """What a product must keep to before its flag is written."""
+
+    min_finite_share: float = Field(
+        default=0.99, ge=0, le=1, description="Least share of finite values in every product."
+    )
+    intensity_db: tuple[float, float] = Field(
+        default=(-70.0, 200.0), description="Range of dBI, aip and mip, dB."
+    )
+    max_abs_biref: float = Field(
+        default=0.2, gt=0, description="Largest birefringence; more means wrong units."
+    )
+
+
+class QcLimits(Section):
+    """Numbers of a tile that are marked when they lie beyond."""
+
+    min_snr_db: float = Field(default=3.0, description="Signal below the surface over noise, dB.")
+    min_surface_coverage: float = Field(
+        default=0.1, ge=0, le=1, description="Share of A-lines with a credible surface."
+    )
+    max_saturation_share: float = Field(
+        default=0.001, ge=0, le=1, description="Share of raw samples at the camera's top value."
+    )
+    max_nan_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of values that are not finite."
+    )
+    max_phase_noise_deg: float = Field(
+        default=45.0, gt=0, description="Spread of orientation over depth, degrees."
+    )
+    saturation_count: int = Field(
+        default=4095, ge=1, description="Top value of the cameras, counts."
+    )
+
+
 class ProcessingSection(Section):
     """How a tile is computed."""
 
@@ -60,6 +95,15 @@ class ProcessingSection(Section):
     )
     save_volume_outputs: bool = Field(
         default=True, description="Whether dBI, R3D and O3D of every tile are kept on disk."
+    )
+    validation: ValidationLimits = Field(
+        default=ValidationLimits(), description="What a product must keep to."
+    )
+    tile_qc: bool = Field(
+        default=True, description="Whether every batch gets a contact sheet and numbers."
+    )
+    qc_limits: QcLimits = Field(
+        default=QcLimits(), description="Numbers that are marked on the contact sheet."
     )
     toolbox_quirks: bool = Field(
         default=False,

@@ -98,7 +98,7 @@ def _upstream(config: Config, plan: Plan, place: Place, name: str) -> Iterator[t
     per_slice = config.acquisition.mosaics_per_slice
     if place.level == "batch":
         own = name == "processed" and makes_complex(config)
-        yield (place, "complex" if own else "ready")
+        yield (place, "processed" if name == "qc" else "complex" if own else "ready")
     elif place.level == "mosaic" and place.mosaic:
         for batch in plan.batches(place.mosaic):
             yield (batch_place(place.mosaic, batch, per_slice), "processed")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 NAMES = (
     "convert_complex",
     "process_tiles",
+    "qc_tiles",
     "solve_coordinates",
     "stitch_enface",
     "register_slice",

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 def raw_params(config: Config, acquisition: str) -> Mapping[str, Any]:
     """Values that decide what is read from a raw tile; calibration enters by its content."""
     scan = config.acquisition
-    phase = scan.phase_calibration
+    files: dict[str, Path | None] = {"dispersion_file": scan.dispersion_file}
+    if scan.phase_calibration is None:
+        files["calibration_file"] = scan.calibration_file
+    else:
+        files |= {
+            f"phase_calibration.{name}": getattr(scan.phase_calibration, name)
+            for name in type(scan.phase_calibration).model_fields
+        }
     return {
         "tile_saving_type": scan.tile_saving_type,
         "illumination": _illumination(config, acquisition),
@@ -26,13 +33,7 @@ def raw_params(config: Config, acquisition: str) -> Mapping[str, Any]:
         "blines": scan.tile_size_y,
         "samples": scan.samples_per_aline,
         "flip_channel2": scan.flip_channel2,
-        "calibration": None if phase else _content_sha256(scan.calibration_file),
-        "phase_calibration": phase
-        and [
-            _content_sha256(path)
-            for path in (phase.dphase_file, phase.linphase_file, phase.dspphase_file)
-        ],
-        "dispersion": _content_sha256(scan.dispersion_file),
+        **{key: path and content_sha256(path, f"acquisition.{key}") for key, path in files.items()},
     }
 
 
@@ -78,17 +79,13 @@ def read_raw(config: Config, acquisition: str, path: Path) -> "NDArray[np.uint16
     return spectra[:, :, first::step]
 
 
-def _content_sha256(path: Path | None) -> str | None:
+def content_sha256(path: Path, key: str) -> str:
+    """Hash of a file that the configuration names; ConfigError when it cannot be read."""
     import hashlib
 
     from opticstream_smk.errors import ConfigError
 
-    if path is None:
-        return None
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {path} ({error.strerror}); correct acquisition.calibration_file or "
-            "acquisition.dispersion_file"
-        ) from error
+        raise ConfigError(f"cannot read {path} ({error.strerror}); correct {key}") from error

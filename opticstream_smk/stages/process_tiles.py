@@ -14,7 +14,12 @@ from opticstream_smk.errors import IncompleteInputError, QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.atomic import link_file
 from opticstream_smk.plan import makes_complex
-from opticstream_smk.stages.inputs import load_calibration, raw_params, read_raw
+from opticstream_smk.stages.inputs import (
+    content_sha256,
+    load_calibration,
+    raw_params,
+    read_raw,
+)
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tiles import (
     TileWork,
@@ -31,17 +36,26 @@ if TYPE_CHECKING:
 
 def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     """Values that this stage reads."""
-    processing = config.processing.model_dump(mode="json", exclude={"engine", "complex"})
+    unread = {"engine", "complex", "validation", "tile_qc", "qc_limits"}
+    processing = config.processing.model_dump(mode="json", exclude=unread)
     return {
         "complex": config.processing.complex,
         **processing,
-        "surface": "gradient",  # "find" is another name for it, not another result
+        "surface": _surface_identity(config.processing.surface),
         "dz_mm": config.acquisition.scan_resolution_3d_mm[2],
         "wavelength_um": config.acquisition.wavelength_um,
         # With complex tiles on disk, calibration and raw format enter through those files.
         **({} if makes_complex(config) else raw_params(config, acquisition)),
         "complex_z_order": config.acquisition.complex_z_order,
     }
+
+
+def _surface_identity(surface: str) -> str:
+    """What makes two surfaces the same: the method, or the content of the file."""
+    name = surface.strip()
+    if name.endswith((".nii", ".nii.gz")):
+        return content_sha256(Path(name), "processing.surface")
+    return "gradient" if name == "find" else name
 
 
 def tile_products(context: StageContext, image: int) -> list[Path]:
@@ -133,16 +147,12 @@ def _from_complex(context: StageContext) -> TileWork:
 def _linked(context: StageContext) -> TileWork:
     """Maps that the host computed: checked and linked."""
     files = ready_files(context)
-    layout, scan = context.layout, context.config.acquisition
-    shape = (scan.alines(context.acquisition), scan.tile_size_y)
+    layout = context.layout
 
     def make(image: int, _path: Path) -> dict[str, float]:
-        for modality, raw in files[image].items():
-            source = Path(unchanged_raw(raw).path)
-            if modality == "dBI":
-                nifti.read_array(source, shape=(*shape, scan.depth_samples))
-            else:
-                nifti.read_image(source, shape_yx=shape[::-1])
+        sources = {m: Path(unchanged_raw(raw).path) for m, raw in files[image].items()}
+        _validate(context, image, sources)
+        for modality, source in sources.items():
             link_file(source, layout.processed_tile(context.mosaic, image, modality))
         return {}
 
@@ -182,16 +192,13 @@ def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str,
     # A map stands for the whole cut: its third voxel size is the thickness.
     enface = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
     volumes = {"dBI": tile.volumes.dbi, "R3D": tile.volumes.r3d, "O3D": tile.volumes.o3d}
+    maps: dict[str, NDArray[np.floating]] = {"surf": tile.surface, **tile.enface}
+    _validate(context, image, {**volumes, **maps})
     if not context.config.processing.save_volume_outputs:
         volumes = {}
     for name, array in volumes.items():
         nifti.write_array(layout.processed_tile(context.mosaic, image, name), array, volume)
-    maps: dict[str, NDArray[np.floating]] = {"surf": tile.surface, **tile.enface}
     for name, array in maps.items():
-        if not np.isfinite(array).any():
-            raise QualityError(
-                f"{name} of image {image:04d} has no finite value; look at the raw tile"
-            )
         nifti.write_array(
             layout.processed_tile(context.mosaic, image, name),
             array,
@@ -203,6 +210,27 @@ def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str,
         for name, array in maps.items()
         if name != "ori"
     }
+
+
+def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> None:
+    """Refuse products that cannot be right, before anything is written."""
+    from opticstream_smk.qc.validate import ProductLimits, validate_products
+
+    config = context.config
+    scan = config.acquisition
+    limits = ProductLimits(
+        **config.processing.validation.model_dump(),
+        constant_surface=config.processing.surface.strip().isdigit(),
+        toolbox_quirks=config.processing.toolbox_quirks,
+    )
+    shape = (scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
+    faults = validate_products(made, shape=shape, limits=limits)
+    if faults:
+        raise QualityError(
+            f"image {image:04d} of mosaic {context.mosaic:03d} gives products that cannot be "
+            f"right: {'; '.join(faults)}. Look at the raw tile; if it is as it should be, "
+            "processing.validation holds the limits."
+        )
 
 
 STAGE = Stage(

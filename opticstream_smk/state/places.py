@@ -12,14 +12,18 @@ from opticstream_smk.layout import ProjectLayout
 
 Level = Literal["batch", "mosaic", "slice", "tilemap"]
 
-# Flags in the order in which the stages write them; the last one says that the level is done.
+# Flags in the order in which the stages write them.
 FLAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {
-        "batch": ("ready", "complex", "processed"),
+        "batch": ("ready", "complex", "processed", "qc"),
         "mosaic": ("stitched",),
         "slice": ("registered",),
         "tilemap": ("solved",),
     }
+)
+# The flag that says that a level is done.
+DONE: Mapping[Level, str] = MappingProxyType(
+    {"batch": "processed", "mosaic": "stitched", "slice": "registered", "tilemap": "solved"}
 )
 # Records say what is or was going on. They are replaced at each attempt and prove nothing.
 RECORDS = ("started", "failed", "stale")

@@ -20,6 +20,7 @@ from opticstream_smk.state import locks
 from opticstream_smk.state.events import append_event, flag_payload
 from opticstream_smk.state.flags import Flag, now, read_flag, write_flag
 from opticstream_smk.state.places import (
+    DONE,
     FLAGS,
     RECORDS,
     Place,
@@ -61,7 +62,7 @@ class NodeView:
     @property
     def status(self) -> Status:
         """Done before running before failed before ready."""
-        if self.place is not None and self.has(FLAGS[self.place.level][-1]):
+        if self.place is not None and self.has(DONE[self.place.level]):
             return "done"
         if self.running:
             return "running"
@@ -212,11 +213,11 @@ def _direct_downstream(
     per_slice = project.mosaics_per_slice
     if place.level == "batch":
         if state == "ready":
-            return [(place, "complex"), (place, "processed")]
+            return [(place, "complex"), (place, "processed"), (place, "qc")]
         if state == "complex":
-            return [(place, "processed")]
+            return [(place, "processed"), (place, "qc")]
         if state == "processed":
-            return [(mosaic_place(place.mosaic or 0, per_slice), "stitched")]
+            return [(place, "qc"), (mosaic_place(place.mosaic or 0, per_slice), "stitched")]
     if place.level == "mosaic" and state == "stitched":
         return [(slice_place(place.slice or 0), "registered")]
     if place.level == "tilemap" and state == "solved":

@@ -71,7 +71,7 @@ class Project:
             if line.startswith(("rule ", "localrule ")):
                 rule = line.split()[1].rstrip(":")
             elif line.strip().startswith("output:") and rule:
-                jobs.add((rule, line.split("output:")[1].strip()))
+                jobs.add((rule, line.split("output:")[1].split(",")[0].strip()))
                 rule = None
         return jobs
 

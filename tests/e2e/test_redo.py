@@ -5,7 +5,7 @@ def test_redo_withdraws_a_stage_and_all_downstream(finished):
     before = sorted(finished.dir.rglob("*.stitched"))
     options = ("--from", "process_tiles", "--mosaic", 1, "--batch", 2)
     listed = finished.trigger("redo", *options, "--dry-run").stdout
-    assert listed.count("would withdraw") == 3
+    assert listed.count("would withdraw") == 4  # processed, qc, stitched, registered
     assert sorted(finished.dir.rglob("*.stitched")) == before
     assert finished.planned() == set()
     finished.trigger("redo", *options)

@@ -20,7 +20,7 @@ MODALITIES = ("aip", "mip", "ret", "ori", "biref", "surf")
 
 
 def batch(state, mosaic, number):
-    rule = {"complex": "convert_complex", "processed": "process_tiles"}[state]
+    rule = {"complex": "convert_complex", "processed": "process_tiles", "qc": "qc_tiles"}[state]
     return (rule, f"mosaic-{mosaic:02d}/state/batch-{number:03d}.{state}")
 
 
@@ -43,7 +43,7 @@ def picture(level, number):
 
 FROM_REGISTERED = {registered(1), picture("slice", 1)}
 FROM_STITCHED = {stitched(1), picture("mosaic", 1), *FROM_REGISTERED}
-FROM_PROCESSED = {batch("processed", 1, 2), *FROM_STITCHED}
+FROM_PROCESSED = {batch("processed", 1, 2), batch("qc", 1, 2), *FROM_STITCHED}
 FROM_COMPLEX = {batch("complex", 1, 2), *FROM_PROCESSED}
 FROM_SOLVED = {
     solved("normal"), stitched(1), stitched(3), picture("mosaic", 1), picture("mosaic", 3),
@@ -69,6 +69,8 @@ DELETIONS = {
     "registered/slice-01_data.mat": FROM_REGISTERED,
     "registered/slice-01_transform.json": FROM_REGISTERED,
     "registered/slice-01_3daxis.nii": FROM_REGISTERED,
+    "mosaic-01/state/batch-002.qc": {batch("qc", 1, 2)},
+    "report/mosaic-01_batch-002.jpg": {batch("qc", 1, 2)},
     "report/mosaic-01.jpg": {picture("mosaic", 1)},
     "report/slice-01.jpg": {picture("slice", 1)},
     "mosaic-01/state/batch-002.started": set(),
@@ -315,7 +317,11 @@ def test_later_mosaics_wait_for_the_template_slice(raw, tmp_path):
     overrides = {"acquisition__sources": [{"dir": str(raw), "mosaic_ranges": "3:4"}]}
     project = Project(tmp_path / "late", raw, {**overrides, "mosaic__template_slice": 1})
     project.trigger("scan", "--assume-stable")
-    assert {rule for rule, _ in project.planned()} == {"convert_complex", "process_tiles"}
+    assert {rule for rule, _ in project.planned()} == {
+        "convert_complex",
+        "process_tiles",
+        "qc_tiles",
+    }
     assert "template slice 1" in project.trigger("status").stdout
     free = Project(tmp_path / "free", raw, overrides)
     free.trigger("scan", "--assume-stable")
