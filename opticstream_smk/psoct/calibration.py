@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from opticstream_smk.errors import ConfigError, CorruptInputError, IncompleteInputError
+from opticstream_smk.errors import ConfigError, CorruptInputError
+from opticstream_smk.psoct.dispersion import Dispersion, load_dispersion
+from opticstream_smk.psoct.matfile import finite_reals, load_mat
 
 # Depth bins next to zero delay that hold the residual background and autocorrelation.
 AUTOCORRELATION_BINS = 24
@@ -51,14 +53,25 @@ class SpectralSampling:
         Raw pixels to interpolate between, per channel.
     weight : (2, N) float64
         Weight of `upper`; outside 0..1 where the grid ends beyond the camera.
-    correction : (N,) complex128
-        Dispersion correction, the same for both channels.
+    correction : (2, N) complex128
+        Dispersion correction, per channel.
+    padded : bool
+        Whether the toolbox zero-pads these spectra (by a factor of 1) before it resamples.
     """
 
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]
     weight: NDArray[np.float64]
     correction: NDArray[np.complex128]
+    padded: bool = True
+
+
+class SpectralCalibration(Protocol):
+    """Whatever says how raw pixels become an even wavenumber grid."""
+
+    def sampling(self, samples: int) -> SpectralSampling:
+        """Return the resampling of spectra of `samples` camera pixels."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +84,14 @@ class Calibration:
         Pixel positions (1-based) of the P wavelengths on camera 1 and camera 2.
     wave_prime_nm : (P,) array
         The wavelengths, nm.
-    dispersion_rad : (N,) array, optional
-        Residual phase of each sample of the wavenumber grid, rad. None: no correction.
+    dispersion_rad : (N,) or (N, 2) array, optional
+        Residual phase of each sample of the wavenumber grid, rad; two columns are the two
+        channels. Complex values are taken for the coefficients exp(-i phase) themselves. None:
+        no correction.
     origin, dispersion_origin : str
         Where the values came from, for error messages.
+    flip_channel2 : bool, optional
+        Whether channel 2 is stored pixel-reversed. None: it is.
 
     Raises
     ------
@@ -85,13 +102,14 @@ class Calibration:
 
     mu: NDArray[np.float64]
     wave_prime_nm: NDArray[np.float64]
-    dispersion_rad: NDArray[np.float64] | None = None
+    dispersion_rad: NDArray[Any] | None = None
     origin: str = "the calibration"
     dispersion_origin: str = "the dispersion vector"
+    flip_channel2: bool | None = None
 
     def __post_init__(self) -> None:
-        mu = _checked(self.mu, f"mu of {self.origin}")
-        wave = _checked(self.wave_prime_nm, f"wave_prime of {self.origin}").ravel()
+        mu = finite_reals(self.mu, f"mu of {self.origin}")
+        wave = finite_reals(self.wave_prime_nm, f"wave_prime of {self.origin}").ravel()
         if mu.ndim != 2 or mu.shape[1] != 2 or mu.shape[0] < 2:
             raise CorruptInputError(
                 f"mu of {self.origin} has shape {mu.shape}; expected (P, 2): the pixel positions "
@@ -112,19 +130,16 @@ class Calibration:
                     "the same order."
                 )
         if self.dispersion_rad is not None:
-            dispersion = _checked(self.dispersion_rad, self.dispersion_origin)
-            if dispersion.ndim != 1 or dispersion.size == 0:
-                raise CorruptInputError(
-                    f"{self.dispersion_origin} has shape {dispersion.shape}; expected a vector "
-                    "with one phase per spectral sample. Give the dispersion of this camera."
-                )
-            object.__setattr__(self, "dispersion_rad", dispersion)
+            dispersion = Dispersion(self.dispersion_rad, self.dispersion_origin)
+            object.__setattr__(self, "dispersion_rad", dispersion.values)
 
     @classmethod
     def from_files(
         cls,
         mat: str | os.PathLike[str],
         dispersion: str | os.PathLike[str] | None = None,
+        *,
+        flip_channel2: bool | None = None,
     ) -> Calibration:
         """Read a ``wave-pixel.mat`` and, if given, a dispersion file.
 
@@ -133,8 +148,11 @@ class Calibration:
         mat : path
             MATLAB file (version 7 or older) with `mu` (P x 2) and `wave_prime` (P, nm).
         dispersion : path, optional
-            Raw little-endian float64 phases, rad, one per spectral sample. Whether their
-            number is that of the spectra shows when the calibration is used.
+            Phases or complex coefficients, one per spectral sample or one per sample and
+            channel; for the formats see `load_dispersion`. Whether their number is that of the
+            spectra shows when the calibration is used.
+        flip_channel2 : bool, optional
+            Whether channel 2 is stored pixel-reversed. None: it is.
 
         Raises
         ------
@@ -144,27 +162,21 @@ class Calibration:
             If a file cannot be read, lacks a variable, or holds values that cannot be used.
         """
         path = Path(mat)
-        variables = _load_mat(path)
-        for name in ("mu", "wave_prime"):
-            if name not in variables:
-                found = ", ".join(sorted(variables)) or "nothing"
-                raise CorruptInputError(
-                    f"calibration file {path} has no variable {name} (it has: {found}); expected "
-                    "mu (P x 2) and wave_prime (P). Give the wave-pixel.mat of this microscope."
-                )
+        variables = load_mat(path, kind="calibration file", variables=("mu", "wave_prime"))
         return cls(
             mu=variables["mu"],
             wave_prime_nm=variables["wave_prime"],
-            dispersion_rad=None if dispersion is None else _load_dispersion(Path(dispersion)),
+            dispersion_rad=None if dispersion is None else load_dispersion(Path(dispersion)).values,
             origin=f"calibration file {path}",
             dispersion_origin=f"dispersion file {dispersion}",
+            flip_channel2=flip_channel2,
         )
 
     def sampling(self, samples: int) -> SpectralSampling:
         """Return the resampling of raw spectra to evenly spaced wavenumbers.
 
         Both channels share one grid: wavenumbers descending (wavelengths ascending) over
-        the range that both cameras see. Channel 2 is stored pixel-reversed.
+        the range that both cameras see.
 
         Parameters
         ----------
@@ -182,12 +194,7 @@ class Calibration:
         Follows psoct-toolbox ``spectral2complex``: degree-1 least squares of wavelength on
         pixel position, then ``interp1(..., 'linear', 'extrap')``.
         """
-        if self.dispersion_rad is not None and self.dispersion_rad.size != samples:
-            raise CorruptInputError(
-                f"{self.dispersion_origin} has {self.dispersion_rad.size} values; expected "
-                f"{samples}, one per spectral sample. Give the dispersion of this camera, or set "
-                "the number of samples that belongs to it."
-            )
+        correction = dispersion_correction(self.dispersion_rad, self.dispersion_origin, samples)
         pixels = np.arange(1, samples + 1)
         axes = [np.polyval(self._line_nm(camera), pixels) * 1e-9 for camera in range(2)]
         shortest = max(axes[0][0], axes[1][0])
@@ -207,10 +214,10 @@ class Calibration:
             lower[camera] = np.clip(np.floor(position), 0, samples - 2).astype(np.intp)
             weight[camera] = position - lower[camera]
         upper = lower + 1
-        lower[1] = samples - 1 - lower[1]
-        upper[1] = samples - 1 - upper[1]
-        phase = np.zeros(samples) if self.dispersion_rad is None else self.dispersion_rad
-        return SpectralSampling(lower, upper, weight, np.exp(-1j * phase))
+        if self.flip_channel2 is not False:
+            lower[1] = samples - 1 - lower[1]
+            upper[1] = samples - 1 - upper[1]
+        return SpectralSampling(lower, upper, weight, correction)
 
     def _line_nm(self, camera: int) -> NDArray[np.float64]:
         """Slope (nm per pixel) and intercept (nm) of wavelength against 1-based pixel."""
@@ -218,77 +225,10 @@ class Calibration:
         return line
 
 
-def _checked(values: ArrayLike, what: str) -> NDArray[np.float64]:
-    """Return `values` as a read-only float64 copy; all of them must be finite numbers."""
-    try:
-        if np.iscomplexobj(values):
-            raise TypeError("they are complex")
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise CorruptInputError(
-            f"{what} does not hold real numbers ({error}). Save it again as a numeric array."
-        ) from error
-    bad = ~np.isfinite(array)
-    if bad.any():
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise CorruptInputError(
-            f"{what} has {int(bad.sum())} values that are not finite, the first is "
-            f"{array[first]} at {first} (0-based). Repeat the calibration or remove that point."
-        )
-    array.setflags(write=False)
-    return array
-
-
-def _load_mat(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read the variables of a MATLAB file."""
-    # Imported here, because scipy.io takes longer to import than this whole package.
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    if not path.exists():
-        raise IncompleteInputError(
-            f"calibration file {path} not found. Correct its path, or copy the wave-pixel.mat of "
-            "this microscope there."
-        )
-    try:
-        content = loadmat(path)
-    except NotImplementedError as error:  # version 7.3 is HDF5
-        raise CorruptInputError(
-            f"calibration file {path} is a MATLAB 7.3 file, which cannot be read here. Save it "
-            "again with: save('wave-pixel.mat', 'mu', 'wave_prime', '-v7')."
-        ) from error
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        zlib.error,
-        MatReadError,
-    ) as error:
-        raise CorruptInputError(
-            f"calibration file {path} cannot be read as a MATLAB file ({error}). Check its rights, "
-            "and copy it again."
-        ) from error
-    return {name: value for name, value in content.items() if not name.startswith("__")}
-
-
-def _load_dispersion(path: Path) -> NDArray[np.float64]:
-    """Read a vector of little-endian float64."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise IncompleteInputError(
-            f"dispersion file {path} not found. Correct its path, or leave it out to process "
-            "without dispersion correction."
-        ) from error
-    except OSError as error:
-        raise CorruptInputError(
-            f"dispersion file {path} cannot be read ({error.strerror}). Check its rights."
-        ) from error
-    if not content or len(content) % 8:
-        raise CorruptInputError(
-            f"dispersion file {path} has {len(content)} bytes; expected 8 (one float64) per "
-            "spectral sample, 16384 for 2048. Copy it again."
-        )
-    return np.frombuffer(content, dtype="<f8").astype(np.float64)
+def dispersion_correction(
+    dispersion: NDArray[Any] | None, origin: str, samples: int
+) -> NDArray[np.complex128]:
+    """Return the factors (2, N) of both channels; 1 without dispersion."""
+    if dispersion is None:
+        return np.ones((2, samples), np.complex128)
+    return Dispersion(dispersion, origin).correction(samples)

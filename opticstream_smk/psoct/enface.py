@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError, CorruptInputError
+from opticstream_smk.psoct.attenuation import estimate_attenuation
 from opticstream_smk.psoct.birefringence import BIREF_METHODS
 from opticstream_smk.psoct.surface import clamped_surface
 from opticstream_smk.psoct.volumes import Volumes
@@ -90,21 +91,24 @@ def project_enface(
     depth_px : int
         Extent of the window. Both ends count: 80 is 81 samples. At the end of the volume the
         window is shorter.
-    modalities : sequence of {"aip", "mip", "ret", "ori", "biref"}
+    modalities : sequence of {"aip", "mip", "ret", "ori", "biref", "mus", "mus_confidence"}
         Maps to compute, each independent of the others.
-    ori_method : {"circularMean"}
-        How orientations are averaged.
-    biref_method : {"legacy"}
-        How birefringence is fitted; "" means the same.
+    ori_method : {"circularMean", "mean"}
+        How orientations are averaged. "mean" ("legacy" means the same) averages the numbers,
+        which is wrong where they come near the ends of their range.
+    biref_method : {"legacy", "fft", "unwrap_old", "unwrap_new", "unwrap_exp"}
+        How birefringence is fitted; "" means "legacy", "exp" means "unwrap_exp".
     dz_um, wavelength_um : float
-        Depth of a voxel and centre wavelength, um; used by "biref" only.
+        Depth of a voxel and centre wavelength, um; used by "biref" and, the depth, by "mus".
 
     Returns
     -------
     dict of (X, Y) float32
         aip, mip: mean and maximum of dBI, dB. ret: mean retardance, degrees. These three omit
         NaN, and are NaN where the window holds nothing else. ori: circular mean orientation,
-        degrees in (-90, 90], NaN if one sample is. biref: see `fit_linear`, dimensionless.
+        degrees in (-90, 90], NaN if one sample is; the plain mean omits NaN. biref: dimensionless,
+        see `birefringence`. mus: attenuation, 1/mm, and mus_confidence: how far it is measured,
+        0 to 1, see `estimate_attenuation`.
 
     Raises
     ------
@@ -155,7 +159,11 @@ def project_with(
         offset_px=int(options.offset_px),
         depth_px=int(options.depth_px),
     )
-    return {name: _MODALITIES[name](volumes, window, options) for name in options.modalities}
+    maps: dict[str, NDArray[np.float32]] = {}
+    for name in options.modalities:
+        if name not in maps:
+            maps.update(_MODALITIES[name](volumes, window, options))
+    return {name: maps[name] for name in options.modalities}
 
 
 def _mean(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -185,36 +193,49 @@ def _circular_mean(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> N
     return mean
 
 
-_ORI_METHODS: dict[str, Summary] = {"circularMean": _circular_mean}
+_ORI_METHODS: dict[str, Summary] = {
+    "circularMean": _circular_mean,
+    "mean": _mean,
+    "legacy": _mean,
+}
+_Maps = dict[str, NDArray[np.float32]]
 
 
-def _aip(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> NDArray[np.float32]:
-    return window.summarise(volumes.dbi, _mean)
+def _aip(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
+    return {"aip": window.summarise(volumes.dbi, _mean)}
 
 
-def _mip(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> NDArray[np.float32]:
-    return window.summarise(volumes.dbi, _maximum)
+def _mip(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
+    return {"mip": window.summarise(volumes.dbi, _maximum)}
 
 
-def _ret(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> NDArray[np.float32]:
-    return window.summarise(volumes.r3d, _mean)
+def _ret(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
+    return {"ret": window.summarise(volumes.r3d, _mean)}
 
 
-def _ori(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> NDArray[np.float32]:
-    return window.summarise(volumes.o3d, _ORI_METHODS[options.ori_method])
+def _ori(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> _Maps:
+    return {"ori": window.summarise(volumes.o3d, _ORI_METHODS[options.ori_method])}
 
 
-def _biref(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> NDArray[np.float32]:
+def _biref(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> _Maps:
     fit = BIREF_METHODS[options.biref_method]
-    return fit(volumes, window, options.dz_um, options.wavelength_um)
+    return {"biref": fit(volumes, window, options.dz_um, options.wavelength_um)}
 
 
-_MODALITIES: dict[str, Callable[[Volumes, DepthWindow, EnfaceOptions], NDArray[np.float32]]] = {
+def _mus(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> _Maps:
+    mus, confidence = estimate_attenuation(volumes.dbi, window, dz_um=options.dz_um)
+    return {"mus": mus, "mus_confidence": confidence}
+
+
+# A modality's function may give maps of other modalities too, so that they come at one cost.
+_MODALITIES: dict[str, Callable[[Volumes, DepthWindow, EnfaceOptions], _Maps]] = {
     "aip": _aip,
     "mip": _mip,
     "ret": _ret,
     "ori": _ori,
     "biref": _biref,
+    "mus": _mus,
+    "mus_confidence": _mus,
 }
 
 

@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError, CorruptInputError
-from opticstream_smk.psoct.calibration import AUTOCORRELATION_BINS, Calibration, depth_samples
+from opticstream_smk.psoct.calibration import (
+    AUTOCORRELATION_BINS,
+    SpectralCalibration,
+    depth_samples,
+)
 
 Precision = Literal["single", "double"]
 JonesArray: TypeAlias = NDArray[np.complexfloating[Any, Any]]
@@ -30,14 +34,15 @@ class BLineTransform:
 
     Parameters
     ----------
-    calibration : Calibration
+    calibration : Calibration or PhaseCalibration
         Where the wavelengths lie on the cameras.
     alines, samples : int
         Number of A-lines X and of spectral samples N.
     precision : {"single", "double"}
         Arithmetic of everything from the background to the FFT.
     toolbox_quirks : bool
-        Reproduce psoct-toolbox, which halves the Nyquist bin of the first A-line only.
+        Reproduce psoct-toolbox, which halves the Nyquist bin of the first A-line only (and
+        not at all with a phase calibration).
 
     Raises
     ------
@@ -49,7 +54,7 @@ class BLineTransform:
 
     def __init__(
         self,
-        calibration: Calibration,
+        calibration: SpectralCalibration,
         *,
         alines: int,
         samples: int,
@@ -57,19 +62,19 @@ class BLineTransform:
         toolbox_quirks: bool = False,
     ) -> None:
         check_precision(precision)
-        if toolbox_quirks and samples % 2:
+        self.depth = depth_samples(samples)
+        sampling = calibration.sampling(samples)
+        self._halve_nyquist = toolbox_quirks and sampling.padded
+        if self._halve_nyquist and samples % 2:
             raise ConfigError(
                 f"toolbox_quirks needs an even number of spectral samples, found {samples}: an odd "
                 "spectrum has no Nyquist bin. Set toolbox_quirks: false."
             )
-        self.depth = depth_samples(samples)
         self.complex_dtype = np.dtype(_COMPLEX_DTYPES[precision])
         real = np.dtype(_REAL_DTYPES[precision])
-        sampling = calibration.sampling(samples)
         self._lower, self._upper = sampling.lower, sampling.upper
         self._weight = sampling.weight.astype(real)[:, :, None]
-        self._correction = sampling.correction.astype(self.complex_dtype)[:, None]
-        self._toolbox_quirks = toolbox_quirks
+        self._correction = sampling.correction.astype(self.complex_dtype)[:, :, None]
         # Sample-major (N, X): A-lines are adjacent, so every step runs along memory.
         self._counts = np.empty((samples, alines), real)
         self._resampled = np.empty_like(self._counts)
@@ -97,7 +102,7 @@ class BLineTransform:
         # A rounded mean serves as background: integers differ exactly in float32, and what is
         # left is small enough for it.
         counts -= np.rint(counts.mean(axis=1, keepdims=True))
-        if self._toolbox_quirks:
+        if self._halve_nyquist:
             _halve_nyquist_of_first_aline(counts)
 
         # The indices are in range; "clip" lets take write straight to `out`.
@@ -108,7 +113,7 @@ class BLineTransform:
         resampled += work
         resampled -= _median_over_alines(resampled, work)
 
-        np.multiply(resampled, self._correction, out=self._fringes)
+        np.multiply(resampled, self._correction[channel], out=self._fringes)
         bins = fft.fft(self._fringes, axis=0, overwrite_x=True)
         jones: JonesArray = np.conjugate(
             bins[AUTOCORRELATION_BINS : AUTOCORRELATION_BINS + self.depth]
@@ -118,7 +123,7 @@ class BLineTransform:
 
 def spectral_to_jones(
     spectra: NDArray[np.uint16],
-    calibration: Calibration,
+    calibration: SpectralCalibration,
     *,
     precision: Precision = "single",
     toolbox_quirks: bool = False,
@@ -129,7 +134,7 @@ def spectral_to_jones(
     ----------
     spectra : (Y, 2, X, N) uint16
         Raw counts, see `read_spectral`.
-    calibration : Calibration
+    calibration : Calibration or PhaseCalibration
         Wavelength calibration, and dispersion with N values.
     precision : {"single", "double"}
         Arithmetic and dtype of the result. Single agrees with double to 1e-6 of max |J|.

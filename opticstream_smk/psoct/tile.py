@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from opticstream_smk.psoct.calibration import Calibration
+from opticstream_smk.psoct.calibration import SpectralCalibration
 from opticstream_smk.psoct.enface import DEFAULT_MODALITIES, EnfaceOptions, project_with
 from opticstream_smk.psoct.spectral import (
     BLineTransform,
@@ -17,8 +17,14 @@ from opticstream_smk.psoct.spectral import (
     check_precision,
     spectra_sizes,
 )
-from opticstream_smk.psoct.surface import find_surface, surface_method
-from opticstream_smk.psoct.volumes import Volumes, fill_bline, jones_to_volumes
+from opticstream_smk.psoct.surface import SurfaceSpec, find_surface, surface_method
+from opticstream_smk.psoct.volumes import (
+    Volumes,
+    ZOrder,
+    check_z_order,
+    fill_bline,
+    jones_to_volumes,
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,14 @@ class TileSettings:
 
     The fields are the arguments of `spectral_to_jones`, `jones_to_volumes`, `find_surface`
     (`surface_spec`, `surface_args`) and `project_enface`, with their defaults.
+    `complex_z_order` is the `z_order` of `jones_to_volumes` and does not touch spectra.
 
     Raises
     ------
     ConfigError
         If a name is unknown or a number is out of range.
+    IncompleteInputError
+        If the surface is a file that does not exist.
     """
 
     precision: Precision = "single"
@@ -39,7 +48,8 @@ class TileSettings:
     flip_phase: bool = False
     phase_offset_deg: float = 100.0
     flip_z: bool = True
-    surface_spec: str = "gradient"
+    complex_z_order: ZOrder = "raw"
+    surface_spec: SurfaceSpec = "gradient"
     surface_args: Sequence[float] = ()
     offset_px: float = 0
     depth_px: float = 80
@@ -52,6 +62,7 @@ class TileSettings:
     def __post_init__(self) -> None:
         # A wrong name shows here, not after the volumes were computed.
         check_precision(self.precision)
+        check_z_order(self.complex_z_order)
         surface_method(self.surface_spec, self.surface_args)
         self.enface_options()
 
@@ -91,7 +102,9 @@ _DEFAULTS = TileSettings()
 
 
 def process_spectral(
-    spectra: NDArray[np.uint16], calibration: Calibration, settings: TileSettings = _DEFAULTS
+    spectra: NDArray[np.uint16],
+    calibration: SpectralCalibration,
+    settings: TileSettings = _DEFAULTS,
 ) -> TileProducts:
     """Process a raw tile without keeping its Jones components.
 
@@ -99,7 +112,7 @@ def process_spectral(
     ----------
     spectra : (Y, 2, X, N) uint16
         Raw counts, see `read_spectral`; a memory map is read once, B-line by B-line.
-    calibration : Calibration
+    calibration : Calibration or PhaseCalibration
         Wavelength calibration, and dispersion with N values.
     settings : TileSettings
         How to process.
@@ -155,9 +168,10 @@ def process_jones(
     Parameters
     ----------
     J1, J2 : (X, Y, Z) complex
-        Jones components, depth as transformed.
+        Jones components.
     settings : TileSettings
-        How to process; `precision` is that of the components.
+        How to process; `complex_z_order` says how their depth is stored, and `precision` is
+        that of the components.
 
     Raises
     ------
@@ -173,6 +187,7 @@ def process_jones(
         phase_offset_deg=settings.phase_offset_deg,
         flip_z=settings.flip_z,
         toolbox_quirks=settings.toolbox_quirks,
+        z_order=settings.complex_z_order,
     )
     return _products(volumes, settings)
 

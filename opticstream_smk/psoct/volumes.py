@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opticstream_smk.errors import ConfigError
 from opticstream_smk.psoct.spectral import JonesArray, jones_shape
 
+ZOrder = Literal["raw", "flipped"]
 # Smallest power and amplitude, eps('single') in MATLAB: puts the floor of dBI at -69.24 dB.
 _FLOOR = float(np.finfo(np.float32).eps)
 
@@ -44,6 +46,7 @@ def jones_to_volumes(
     phase_offset_deg: float = 100.0,
     flip_z: bool = True,
     toolbox_quirks: bool = False,
+    z_order: str = "raw",
 ) -> Volumes:
     """Compute intensity, retardance and orientation of every voxel.
 
@@ -56,11 +59,15 @@ def jones_to_volumes(
     phase_offset_deg : float
         Added to the orientation, degrees.
     flip_z : bool
-        Reverse depth: J is stored from zero delay on, which is the deep end of the tissue.
+        Reverse depth: a spectrum transforms from zero delay on, which is the deep end of the
+        tissue.
     toolbox_quirks : bool
         True gives psoct-toolbox's result: orientation is wrapped once only and may leave
         (-90, 90]; NaN in J gives -69.24 dB, retardance NaN or 90 or 0, orientation NaN.
         False: orientation is in (-90, 90], and NaN in J is NaN in all three.
+    z_order : {"raw", "flipped"}
+        Depth of J: as transformed, or reversed already (complex files of psoct-toolbox up to
+        0c5b601, and of ``s2c_raw``). The volumes are the same from either.
 
     Returns
     -------
@@ -69,6 +76,8 @@ def jones_to_volumes(
 
     Raises
     ------
+    ConfigError
+        If `z_order` is unknown.
     CorruptInputError
         If the shapes differ or are not 3-D.
 
@@ -77,7 +86,9 @@ def jones_to_volumes(
     Follows psoct-toolbox ``complex2volumes``: dBI = 10 log10(|J1|^2 + |J2|^2),
     R3D = atan(|J1| / |J2|), O3D = (arg J1 - arg J2) / 2 + offset.
     """
+    check_z_order(z_order)
     shape = jones_shape(J1, J2)
+    reverse = flip_z == (z_order == "raw")
     volumes = Volumes.empty(shape)
     for y in range(shape[1]):
         fill_bline(
@@ -87,10 +98,19 @@ def jones_to_volumes(
             np.ascontiguousarray(J2[:, y, :].T),
             flip_phase=flip_phase,
             phase_offset_deg=phase_offset_deg,
-            flip_z=flip_z,
+            flip_z=reverse,
             toolbox_quirks=toolbox_quirks,
         )
     return volumes
+
+
+def check_z_order(z_order: str) -> None:
+    """Raise `ConfigError` unless `z_order` is known."""
+    if z_order not in ("raw", "flipped"):
+        raise ConfigError(
+            f"complex_z_order {z_order!r} is unknown; accepted: raw, flipped. Set how depth is "
+            "stored in the complex tiles."
+        )
 
 
 def fill_bline(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+_Value = TypeVar("_Value", bound=np.floating[Any])
 # Receives samples (K, Y', X) and which of them lie inside the window; returns (Y', X).
 Summary = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.floating[Any]]]
 
@@ -29,15 +30,24 @@ class DepthWindow:
     depth_px : int
         The window is inclusive at both ends: ``depth_px + 1`` samples, fewer at the end of
         the volume.
+
+    Attributes
+    ----------
+    length : int
+        Samples of a window that the volume does not cut short.
+    surface, first : (X, Y) intp
+        0-based depth index of the surface and of the first sample of the window.
     """
 
     def __init__(
         self, surface: NDArray[np.float64], *, depth: int, offset_px: int, depth_px: int
     ) -> None:
         self.shape = surface.shape
+        self.depth_px = depth_px
+        self.length = min(depth_px + 1, depth)
+        self.surface = surface.astype(np.intp) - 1
+        self.first = np.clip(self.surface + offset_px, 0, depth - 1)
         self._depth = depth
-        self._length = min(depth_px + 1, depth)
-        self._first = np.clip(surface.astype(np.intp) + offset_px, 1, depth) - 1
 
     def summarise(self, volume: NDArray[np.float32], summary: Summary) -> NDArray[np.float32]:
         """Apply `summary` to the windows of `volume` (X, Y, Z), some B-lines at a time.
@@ -48,13 +58,36 @@ class DepthWindow:
         """
         alines, blines = self.shape
         result = np.empty(self.shape, np.float32)
-        rows = max(1, _BLOCK_SAMPLES // (self._length * alines))
-        steps = np.arange(self._length)[:, None, None]
+        rows = max(1, _BLOCK_SAMPLES // (self.length * alines))
         for start in range(0, blines, rows):
             some = slice(start, start + rows)
-            index = self._first[:, some].T + steps
-            inside = index < self._depth
-            np.minimum(index, self._depth - 1, out=index)
-            samples = np.take_along_axis(volume[:, some, :].T, index, axis=0)
+            samples, inside = self.gather(volume[:, some, :].T, some)
             result[:, some] = summary(samples, inside).T
         return result
+
+    def gather(
+        self, block: NDArray[_Value], blines: slice, *, top: int = 0
+    ) -> tuple[NDArray[_Value], NDArray[np.bool_]]:
+        """Return the windows of some B-lines.
+
+        Parameters
+        ----------
+        block : (Z', Y', X) array
+            Values of the B-lines `blines`, from depth index `top` on; all windows lie in it.
+        blines : slice
+            Which B-lines these are.
+        top : int
+            0-based depth index of ``block[0]``.
+
+        Returns
+        -------
+        samples : (K, Y', X)
+            K = `length`; what lies beyond the volume repeats its last sample.
+        inside : (K, Y', X) bool
+            Which of them lie in the volume.
+        """
+        index = self.first[:, blines].T + np.arange(self.length)[:, None, None]
+        inside = index < self._depth
+        np.minimum(index, self._depth - 1, out=index)
+        index -= top
+        return np.take_along_axis(block, index, axis=0), inside

@@ -155,8 +155,8 @@ def test_dispersion_of_another_camera(tmp_path: Path) -> None:
     cal = Calibration.from_files(saved(tmp_path, mu=MU, wave_prime=WAVE), path)
     with pytest.raises(CorruptInputError, match=r"disp\.bin has 100 values; expected 512"):
         cal.sampling(512)
-    with pytest.raises(CorruptInputError, match=r"dispersion vector has shape \(2, 2\)"):
-        Calibration(MU, WAVE, np.zeros((2, 2)))
+    with pytest.raises(CorruptInputError, match=r"dispersion vector has shape \(2, 3\)"):
+        Calibration(MU, WAVE, np.zeros((2, 3)))
 
 
 def test_cameras_without_a_common_range() -> None:

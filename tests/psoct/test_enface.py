@@ -107,6 +107,17 @@ def test_window_is_clamped_at_both_ends_of_the_volume() -> None:
     assert (halves["aip"] == 4).all()  # 3, 4, 5: a half is rounded away from zero
 
 
+def test_plain_mean_of_orientation_omits_nan() -> None:
+    volumes = constant(0.0, (1, 2, 3))
+    volumes.o3d[0, 0] = [85, -85, np.nan]
+    volumes.o3d[0, 1] = np.nan
+    for method in ("mean", "legacy"):
+        found = project_enface(volumes, np.ones((1, 2)), modalities=["ori"], ori_method=method)[
+            "ori"
+        ]
+        np.testing.assert_array_equal(found, [[0, np.nan]])
+
+
 def test_default_depth_is_81_samples() -> None:
     volumes = constant(0.0, (1, 1, 200))
     volumes.dbi[0, 0, 80] = 81
@@ -173,10 +184,10 @@ def test_each_map_is_independent_of_the_others(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"modalities": ("aip", "mus")}, ["modality 'mus'", "aip, mip, ret, ori, biref"]),
+        ({"modalities": ("aip", "qc")}, ["modality 'qc'", "aip, mip, ret, ori, biref, mus"]),
         ({"modalities": "aip"}, ["'aip'", "list"]),
         ({"ori_method": "legay"}, ["ori_method 'legay'", "circularMean"]),
-        ({"biref_method": "exp"}, ["biref_method 'exp'", "accepted: legacy."]),
+        ({"biref_method": "slope"}, ["biref_method 'slope'", "accepted: legacy, fft, unwrap_old"]),
         ({"offset_px": 0.5}, ["offset_px is 0.5", "whole number"]),
         ({"depth_px": 70.5}, ["depth_px is 70.5", "whole number"]),
         ({"depth_px": 0}, ["depth_px is 0", "at least 1"]),

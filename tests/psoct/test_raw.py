@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opticstream_smk.errors import ConfigError, CorruptInputError, IncompleteInputError
 from opticstream_smk.psoct import read_spectral
+from opticstream_smk.psoct.raw import unpack12
 
 SHAPE = (3, 2, 4, 64)
 COUNTS = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE) * np.uint16(17)
@@ -38,11 +41,71 @@ def test_samples_come_from_a_header_that_fits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dim", [(3, 64, 9, 3, 1, 1, 1, 1), (2, 64, 8, 3, 1, 1, 1, 1), (0,) * 8])
-def test_samples_are_2048_when_the_header_does_not_fit(
+def test_samples_come_from_the_length_when_the_header_does_not_fit(
     tmp_path: Path, dim: tuple[int, ...]
 ) -> None:
+    np.testing.assert_array_equal(read_spectral(tile(tmp_path, dim=dim), **SIZES), COUNTS)
+
+
+def test_samples_are_2048_when_neither_header_nor_length_fit(tmp_path: Path) -> None:
     with pytest.raises(CorruptInputError, match="x 2048 samples"):
-        read_spectral(tile(tmp_path, dim=dim), **SIZES)
+        read_spectral(tile(tmp_path, dim=(0,) * 8, extra=b"x"), **SIZES)
+
+
+def packed(folder: Path, counts: np.ndarray, extra: bytes = b"") -> Path:
+    first, second = counts.ravel()[0::2], counts.ravel()[1::2]
+    triples = np.stack([first & 255, first >> 8 | (second & 15) << 4, second >> 4], axis=1)
+    path = folder / "tile.raw"
+    path.write_bytes(triples.astype(np.uint8).tobytes() + extra)
+    return path
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), triples=st.integers(1, 40))
+def test_unpacking_equals_the_literal_rule(seed: int, triples: int) -> None:
+    data = np.random.default_rng(seed).integers(0, 256, 3 * triples, dtype=np.uint8)
+    expected = []
+    for b0, b1, b2 in data.reshape(-1, 3).tolist():
+        expected += [b0 + 256 * (b1 % 16), b1 // 16 + 16 * b2]
+    assert unpack12(data).tolist() == expected
+
+
+@pytest.mark.parametrize("fours", [2**15 - 1, 2**15, 2**15 + 1, 3 * 2**15 + 2])
+def test_unpacking_across_blocks(fours: int) -> None:
+    # 3 * 2**16 bytes are unpacked at once: 2**15 groups of four counts.
+    counts = np.random.default_rng(0).integers(0, 4096, 4 * fours + 2, dtype=np.uint16)
+    first, second = counts[0::2], counts[1::2]
+    triples = np.stack([first & 255, first >> 8 | (second & 15) << 4, second >> 4], axis=1)
+    np.testing.assert_array_equal(unpack12(triples.astype(np.uint8).ravel()), counts)
+
+
+@pytest.mark.parametrize("samples", [None, 64])
+def test_12_bit_counts_come_in_file_order(tmp_path: Path, samples: int | None) -> None:
+    counts = COUNTS & 4095
+    spectra = read_spectral(packed(tmp_path, counts), samples=samples, bits=12, **SIZES)
+    assert spectra.shape == SHAPE
+    assert spectra.dtype == np.uint16
+    np.testing.assert_array_equal(spectra, counts)
+    longer = packed(tmp_path, counts, extra=b"12345")
+    np.testing.assert_array_equal(read_spectral(longer, samples=64, bits=12, **SIZES), counts)
+
+
+def test_12_bit_file_of_another_length(tmp_path: Path) -> None:
+    path = packed(tmp_path, COUNTS & 4095)
+    size = COUNTS.size * 3 // 2
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CorruptInputError) as caught:
+        read_spectral(path, samples=64, bits=12, **SIZES)
+    for part in (str(path), f"{size - 1} bytes", f"expected {size}", "samples of 12 bits"):
+        assert part in str(caught.value)
+    with pytest.raises(CorruptInputError, match="x 2048 samples of 12 bits"):
+        read_spectral(path, bits=12, **SIZES)
+
+
+def test_12_bit_channel_of_odd_size(tmp_path: Path) -> None:
+    path = packed(tmp_path, COUNTS & 4095)
+    with pytest.raises(ConfigError, match="3 A-lines x 63 samples of 12 bits do not fill whole"):
+        read_spectral(path, alines=3, blines=1, samples=63, bits=12)
 
 
 def test_bytes_beyond_the_tile_are_ignored(tmp_path: Path) -> None:
@@ -80,7 +143,7 @@ def test_compressed_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"bits": 12}, ["12 bits", "accepted: 16"]),
+        ({"bits": 10}, ["10 bits", "accepted: 16, 12"]),
         ({"alines": 0}, ["alines is 0"]),
         ({"blines": -1}, ["blines is -1"]),
         ({"samples": 0}, ["samples is 0"]),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.errors import ConfigError, CorruptInputError
 from opticstream_smk.psoct import Volumes, jones_to_volumes
 
 FLOOR_DBI = 10 * np.log10(2.0**-23)
@@ -133,3 +133,17 @@ def test_shapes_that_differ() -> None:
     with pytest.raises(CorruptInputError, match=r"\(1, 2, 3\) and \(1, 2, 4\)"):
         jones_to_volumes(np.zeros((1, 2, 3), complex), np.zeros((1, 2, 4), complex))
     assert Volumes.empty((1, 2, 3)).dbi.shape == (1, 2, 3)
+
+
+def test_z_order_tells_how_the_components_are_stored() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 3, 4, 5)) + 1j * rng.normal(size=(2, 3, 4, 5))
+    for flip_z in (True, False):
+        raw = jones_to_volumes(first, second, flip_z=flip_z)
+        flipped = jones_to_volumes(
+            first[:, :, ::-1], second[:, :, ::-1], flip_z=flip_z, z_order="flipped"
+        )
+        np.testing.assert_array_equal(flipped.dbi, raw.dbi)
+        np.testing.assert_array_equal(flipped.o3d, raw.o3d)
+    with pytest.raises(ConfigError, match="complex_z_order 'up' is unknown; accepted: raw, flip"):
+        jones_to_volumes(first, second, z_order="up")
