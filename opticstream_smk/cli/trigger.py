@@ -8,6 +8,7 @@ from opticstream_smk import __version__
 from opticstream_smk.cli.main import guard, set_up_logging
 
 COMMANDS = {
+    "init": "look at raw files and write a configuration to start from",
     "config": "print the default configuration or its schema, or check a file",
     "simulate": "write a synthetic acquisition in the instrument's format",
     "scan": "one pass over the raw folders: mark complete batches as ready, start nothing",

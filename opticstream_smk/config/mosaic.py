@@ -7,7 +7,7 @@ from pydantic import Field
 from opticstream_smk.config.section import Section
 from opticstream_smk.naming import TILTED
 
-StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf", "mus"]
+StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf", "mus", "mus_confidence"]
 
 
 class MosaicSection(Section):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from opticstream_smk.config.section import Section
 
-EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref", "mus"]
+EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref", "mus", "mus_confidence"]
 
 
 class ValidationLimits(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ def read_spectral(
     blines: int,
     samples: int | None = None,
     bits: int = 16,
+    in_memory: bool = False,
 ) -> NDArray[np.uint16]:
     """Read the counts of a raw spectral tile.
 
@@ -42,11 +44,15 @@ def read_spectral(
         two are (2X, Y), else what the length of the file gives, else 2048.
     bits : {16, 12}
         Bits per count.
+    in_memory : bool
+        Read 16-bit counts at once instead of mapping the file. A mapped file that is cut short
+        while it is used ends the process by a signal, without a word.
 
     Returns
     -------
     (Y, 2, X, N) uint16
-        16 bits: read-only memory map in file order; pages are read when they are touched.
+        16 bits: read-only memory map in file order; pages are read when they are touched
+        (or an array, with `in_memory`).
         12 bits: unpacked in memory, 4/3 of the file's size.
 
     Raises
@@ -104,9 +110,25 @@ def read_spectral(
         )
     shape = (blines, 2, alines, samples)
     if bits == 12:
-        packed = np.memmap(path, dtype=np.uint8, mode="r", shape=(expected,))
-        return unpack12(packed).reshape(shape)
+        return unpack12(_read(path, np.dtype(np.uint8), expected, 0)).reshape(shape)
+    if in_memory:
+        return _read(path, np.dtype("<u2"), (expected - offset) // 2, offset).reshape(shape)
     return np.memmap(path, dtype="<u2", mode="r", offset=offset, shape=shape)
+
+
+def _read(path: Path, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    try:
+        content = np.fromfile(path, dtype=dtype, count=count, offset=offset)
+    except OSError as error:
+        raise CorruptInputError(
+            f"raw tile {path} cannot be read ({error.strerror}). Check its rights and the disk."
+        ) from error
+    if content.size < count:
+        raise CorruptInputError(
+            f"raw tile {path} was cut short while it was read: {content.size} of {count} values "
+            "came. Restore the file and process it again."
+        )
+    return content
 
 
 def unpack12(packed: NDArray[np.uint8]) -> NDArray[np.uint16]:

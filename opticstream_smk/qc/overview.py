@@ -25,6 +25,8 @@ _CAPTIONS = {
     "ori": "optic axis orientation, colour = angle",
     "biref": "birefringence",
     "surf": "surface depth, with tile borders",
+    "mus": "attenuation",
+    "mus_confidence": "confidence of the attenuation",
 }
 
 

@@ -1,5 +1,6 @@
 """The products of a project against the truth of its synthetic acquisition."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,15 @@ def _map(truth: Truth, name: str, index: int) -> NDArray[np.float64]:
 
 def _tiles(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]:
     """All tiles of a mosaic together, each on its own patch of the truth."""
-    found: dict[str, list[NDArray[np.float64]]] = {"surf": [], "ori": [], "biref": []}
-    known: dict[str, list[NDArray[np.float64]]] = {"surf": [], "ori": [], "biref": []}
-    names = {"surf": "surface_px", "ori": "orientation_deg", "biref": "dn"}
+    made = ("surf", *plan.config.processing.modalities)
+    judges: dict[str, tuple[str, Callable[..., compare.Comparison]]] = {
+        "surf": ("surface_px", compare.compare_surface),
+        "ori": ("orientation_deg", compare.compare_orientation),
+        "biref": ("dn", compare.compare_dn),
+    }
+    names = {modality: name for modality, (name, _) in judges.items() if modality in made}
+    found: dict[str, list[NDArray[np.float64]]] = {modality: [] for modality in names}
+    known: dict[str, list[NDArray[np.float64]]] = {modality: [] for modality in names}
     for image in plan.images(mosaic):
         position = _map(truth, "positions_px", mosaic - 1)[image - 1]
         for modality, name in names.items():
@@ -86,12 +93,7 @@ def _tiles(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]:
             known[modality].append(
                 compare.truth_patch(_map(truth, name, mosaic - 1), position, shape)
             )
-    tiles = {m: (np.stack(found[m]), np.stack(known[m])) for m in names}
-    return [
-        compare.compare_surface(*tiles["surf"]),
-        compare.compare_orientation(*tiles["ori"]),
-        compare.compare_dn(*tiles["biref"]),
-    ]
+    return [judges[m][1](np.stack(found[m]), np.stack(known[m])) for m in names]
 
 
 def _stitched(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]:

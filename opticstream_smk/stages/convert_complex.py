@@ -41,6 +41,7 @@ def compute(context: StageContext) -> Outcome:
     def make(image: int, source: Path) -> dict[str, float]:
         unchanged_raw(raw[image])
         spectra = read_raw(config, context.acquisition, source)
+        unchanged_raw(raw[image])  # also not while it was read
         with scipy.fft.set_workers(context.threads):
             jones = spectral_to_jones(
                 spectra, calibration, toolbox_quirks=config.processing.toolbox_quirks

@@ -63,7 +63,9 @@ def load_calibration(config: Config) -> "AnyCalibration":
     )
 
 
-def read_raw(config: Config, acquisition: str, path: Path) -> "NDArray[np.uint16]":
+def read_raw(
+    config: Config, acquisition: str, path: Path, *, in_memory: bool = True
+) -> "NDArray[np.uint16]":
     """Spectra of a raw tile, (Y, 2, X, N)."""
     from opticstream_smk.psoct import read_spectral
 
@@ -75,6 +77,7 @@ def read_raw(config: Config, acquisition: str, path: Path) -> "NDArray[np.uint16
         blines=scan.tile_size_y,
         samples=scan.samples_per_aline,
         bits=12 if scan.tile_saving_type == "spectral_12bit" else 16,
+        in_memory=in_memory,
     )
     return spectra[:, :, first::step]
 

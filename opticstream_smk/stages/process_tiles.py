@@ -102,6 +102,7 @@ def _from_raw(context: StageContext) -> TileWork:
     def make(image: int, source: Path) -> dict[str, float]:
         unchanged_raw(raw[image])
         spectra = read_raw(config, context.acquisition, source)
+        unchanged_raw(raw[image])  # also not while it was read
         with scipy.fft.set_workers(context.threads):
             return _write(context, image, process_spectral(spectra, calibration, settings))
 
@@ -115,15 +116,6 @@ def _from_complex(context: StageContext) -> TileWork:
     settings = tile_settings(config)
     scan = config.acquisition
     shape = (4 * scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
-
-    if not makes_complex(config):
-        raw = ready_tiles(context)
-        return TileWork(
-            "processed",
-            raw.__getitem__,
-            partial(tile_products, context),
-            lambda image, _path: make(image, Path(unchanged_raw(raw[image]).path)),
-        )
 
     def source(image: int) -> InputFile:
         path = layout.complex_tile(mosaic, image)
@@ -141,6 +133,14 @@ def _from_complex(context: StageContext) -> TileWork:
         jones = unstack_jones(nifti.read_array(path, shape=shape))
         return _write(context, image, process_jones(*jones, settings))
 
+    if not makes_complex(config):
+        raw = ready_tiles(context)
+        return TileWork(
+            "processed",
+            raw.__getitem__,
+            partial(tile_products, context),
+            lambda image, _path: make(image, Path(unchanged_raw(raw[image]).path)),
+        )
     return TileWork("processed", source, partial(tile_products, context), make)
 
 

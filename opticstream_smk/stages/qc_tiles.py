@@ -83,7 +83,7 @@ def _raw(context: StageContext, image: int) -> NDArray[np.uint16] | None:
         return None
     try:
         path = Path(unchanged_raw(ready_tiles(context)[image]).path)
-        return read_raw(context.config, context.acquisition, path)
+        return read_raw(context.config, context.acquisition, path, in_memory=False)
     except OpticStreamError:
         return None
 

@@ -1,5 +1,6 @@
 """Locks: flock within a host, a heartbeat where flock does not reach across hosts."""
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -51,9 +52,10 @@ def hold(path: Path) -> Iterator[bool]:
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(descriptor, stop), daemon=True)
     try:
-        content = json.dumps(identity()).encode()
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, content, 0)
+        # On a full disk the lock still excludes everybody on this host; it only stays nameless.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, json.dumps(identity()).encode(), 0)
         beat.start()
         yield waited
     finally:
