@@ -32,6 +32,22 @@ ALIASES: dict[str, tuple[str, str]] = {
     "gamma": ("registration", "gamma_deg"),
 }
 
+# Names that OpticStream and psoct-toolbox use for what is called otherwise here.
+RENAMED: dict[str, str] = {
+    "disp_comp_file": "acquisition.dispersion_file",
+    "dispCompFile": "acquisition.dispersion_file",
+    "aline_size": "acquisition.tile_size_x_normal and tile_size_x_tilted",
+    "AlineSize": "acquisition.tile_size_x_normal and tile_size_x_tilted",
+    "bline_size": "acquisition.tile_size_y",
+    "BlineSize": "acquisition.tile_size_y",
+    "phase_offset": "processing.phase_offset_deg (degrees)",
+    "phaseOffset": "processing.phase_offset_deg (degrees)",
+    "enface_modalities": "processing.modalities",
+    "mask_threshold": "mosaic.mask_threshold_normal and mask_threshold_tilted",
+    "min_complex_file_size_bytes": "watch.min_file_bytes",
+    "stability_seconds": "watch.stability_s",
+}
+
 CONFIG_VARIABLE = "OPTIC_CONFIG"
 DEFAULT_CONFIG = Path("config/project.yaml")
 
@@ -161,6 +177,8 @@ def _explain(detail: Any) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         *parents, key = detail["loc"]
+        if str(key) in RENAMED:
+            return f"{place}: is called {RENAMED[str(key)]} here; write that"
         close = difflib.get_close_matches(str(key), _field_names(parents), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{place}: unknown key{hint}"

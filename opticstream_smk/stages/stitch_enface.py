@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
+from opticstream_smk.errors import QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.pictures import (
     orientation_to_rgb,
@@ -134,7 +135,17 @@ def _write_image(
     region: NDArray[np.bool_],
 ) -> None:
     config = context.config
-    filled = np.where(region, image, np.float32(config.mosaic.fill_value)).astype(np.float32)
+    # Where every tile that covers a pixel has NaN there, the pixel has no value either.
+    known = region & np.isfinite(image)
+    share = known.sum() / max(region.sum(), 1)
+    # The attenuation has no value where there is no signal.
+    if share < config.processing.validation.min_finite_share and modality != "mus":
+        raise QualityError(
+            f"mosaic {context.mosaic:03d}: only {100 * share:.1f} % of {name} is finite, expected "
+            f"{100 * config.processing.validation.min_finite_share:g} %. Look at the tiles' "
+            f"{modality} maps; processing.validation.min_finite_share is the limit."
+        )
+    filled = np.where(known, image, np.float32(config.mosaic.fill_value)).astype(np.float32)
     geometry = canvas_geometry(config, tilemap, context.place.slice or 1)
     nii, jpg, tiff = _paths(context, name)
     nifti.write_image(nii, filled, geometry)

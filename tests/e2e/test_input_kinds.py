@@ -8,8 +8,13 @@ import pytest
 
 from tests.e2e.conftest import Project
 
+MAPS = ["aip", "mip", "ret", "ori"]
 KINDS = {
-    "12 bits": {"acquisition__tile_saving_type": "spectral_12bit"},
+    "12 bits, every map": {
+        "acquisition__tile_saving_type": "spectral_12bit",
+        "processing__modalities": [*MAPS, "biref", "mus", "mus_confidence"],
+        "mosaic__modalities": [*MAPS, "biref", "surf", "mus", "mus_confidence"],
+    },
     "complex": {"acquisition__tile_saving_type": "complex", "processing__complex": "keep"},
     "complex, flipped, discarded": {
         "acquisition__tile_saving_type": "complex",
@@ -33,8 +38,8 @@ KINDS = {
     },
     "maps": {
         "acquisition__tile_saving_type": "processed_with_spectral",
-        "processing__modalities": ["aip", "mip", "ret", "ori"],
-        "mosaic__modalities": ["aip", "mip", "ret", "ori", "surf"],
+        "processing__modalities": MAPS,
+        "mosaic__modalities": [*MAPS, "surf"],
         "registration__enabled": False,
         "watch__min_file_bytes": 1000,
     },

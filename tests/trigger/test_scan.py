@@ -171,6 +171,65 @@ def test_replaced_raw_of_a_processed_batch_keeps_the_results(make_config, write_
     assert project_layout(config).batch_flag(1, 1, "stale").exists()
 
 
+def name_raw(config, name, label="normal"):
+    path = config.acquisition.sources[0].dir / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), config.acquisition.raw_tile_bytes(label))
+
+
+def test_names_as_bids_spells_them(make_config):
+    config = make_config(acquisition__filename_preset="bids")
+    for image in (1, 2):
+        name = f"sub-MF283_sample-slice037_chunk-{image:04d}_acq-tilted15deg_spectral.nii"
+        name_raw(config, name, "tilted")
+    assert scan(config, assume_stable=True).written == [(74, 1)]
+
+
+def test_own_names_and_continuous_numbers(make_config):
+    config = make_config(
+        acquisition__filename_pattern="scan_{image}{extension}",
+        acquisition__sources=[{"dir": "raw", "start_slice": 5, "start_mosaic": 2}],
+        acquisition__tile_size_x_tilted=12,
+    )
+    # The tilted mosaic of slice 5 has 4 tiles, then the normal one of slice 6 begins.
+    for image in range(1, 7):
+        name_raw(config, f"scan_{image:05d}.nii")
+    assert scan(config, assume_stable=True).written == [(10, 1), (10, 2), (11, 1)]
+
+
+def test_a_source_of_one_acquisition(make_config):
+    config = make_config(
+        acquisition__filename_preset="bids",
+        acquisition__sources=[{"dir": "raw", "acquisition": "normal0deg"}],
+    )
+    for image in (1, 2):
+        for acq, label in (("normal0deg", "normal"), ("tilted15deg", "tilted")):
+            name = f"sub-a_sample-slice001_chunk-{image:04d}_acq-{acq}_spectral.nii"
+            name_raw(config, name, label)
+    assert scan(config, assume_stable=True).written == [(1, 1)]
+
+
+def test_three_illuminations_make_three_batches_of_one_file(make_config):
+    config = make_config(acquisition__mosaics_per_slice=3, acquisition__filename_preset="macaque")
+    for image in (1, 2, 5, 6):
+        name_raw(config, f"spectral/spectral_{image:04d}.nii")
+    # Four tiles a slice: images 5 and 6 are the first batch of slice 2.
+    expected = [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]
+    assert scan(config, assume_stable=True).written == expected
+
+
+def test_only_files_of_the_saving_type_are_taken(make_config, write_raw):
+    config = make_config(acquisition__tile_saving_type="complex")
+    write_raw(config, 1, [1, 2])
+    assert scan(config, assume_stable=True).written == []
+    for image in (1, 2):
+        path = config.acquisition.sources[0].dir / f"mosaic_001_image_{image:04d}_processed.nii"
+        with path.open("wb") as file:
+            os.truncate(file.fileno(), config.acquisition.raw_tile_bytes("normal", "complex"))
+    assert scan(config, assume_stable=True).written == [(1, 1)]
+
+
 @pytest.mark.parametrize("name", ["ünïcode block", 'it\'s "quoted"', "a b/c d"])
 def test_awkward_folder_names(make_config, write_raw, tmp_path, name):
     (tmp_path / name).mkdir(parents=True)
