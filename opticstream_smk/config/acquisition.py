@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from opticstream_smk.config.section import Section
 from opticstream_smk.errors import ConfigError
 from opticstream_smk.naming import TILTED, acquisition_labels, parse_mosaic_ranges
-from opticstream_smk.trigger.input_names import InputNames, PresetName
+from opticstream_smk.naming.inputs import InputNames, PresetName
 
 Positive = Annotated[float, Field(gt=0)]
 

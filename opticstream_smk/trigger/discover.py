@@ -10,9 +10,9 @@ from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.config.acquisition import Source, input_names
 from opticstream_smk.errors import NamingError
+from opticstream_smk.naming.inputs import InputNames, ParsedName
+from opticstream_smk.naming.sequence import AcquisitionSequence, place_interleaved
 from opticstream_smk.state.flags import InputFile
-from opticstream_smk.trigger.input_names import InputNames, ParsedName
-from opticstream_smk.trigger.sequence import AcquisitionSequence, place_interleaved
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from opticstream_smk import naming
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError
-from opticstream_smk.trigger.input_names import InputNames, ParsedName, PresetName
+from opticstream_smk.naming.inputs import InputNames, ParsedName, PresetName
 
 
 @dataclass

@@ -27,7 +27,6 @@ KINDS = {
         "acquisition__grid_size_x_tilted": 4,
         "acquisition__grid_size_y_tilted": 2,
         "processing__complex": "discard",
-        "registration__enabled": False,
     },
     "three illuminations": {
         "acquisition__mosaics_per_slice": 3,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opticstream_smk.errors import ConfigError, CorruptInputError, IncompleteInputError
-from opticstream_smk.psoct import read_spectral
+from opticstream_smk.psoct import raw, read_spectral
 from opticstream_smk.psoct.raw import unpack12
 
 SHAPE = (3, 2, 4, 64)
@@ -154,3 +154,11 @@ def test_arguments_that_cannot_be(tmp_path: Path, change: dict[str, Any], parts:
         read_spectral(tile(tmp_path), **{**SIZES, **change})
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    # Between looking at the size and reading, the acquisition host may cut the file.
+    path = tmp_path / "tile.nii"
+    path.write_bytes(bytes(352 + 100))
+    with pytest.raises(CorruptInputError, match="cut short while it was read: 50 of 64 values"):
+        raw._read(path, np.dtype("<u2"), 64, 352)

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 
@@ -163,3 +164,42 @@ def test_torn_lines_are_ignored_and_not_continued(finished):
 def test_payloads_cannot_override_the_base(state):
     with pytest.raises(ConfigError, match="override host"):
         append_event(state.layout, "batch", "ready", project="p", ids={}, payload={"host": "x"})
+
+
+def test_defaults_of_a_level_that_was_never_touched(state):
+    with state.open_project() as project:
+        node = project.node(batch_place(1, 1))
+        assert node is project.node(batch_place(1, 1))
+        view = node.to_view()
+    assert view.status == "pending"
+    assert dict(view.flags) == {}
+    assert not (state.layout.root / "mosaic-01").exists()
+
+
+def test_a_failed_level_is_not_finished(state):
+    with state.open_batch(1, 1) as node:
+        node.add("failed", flag())
+    view = state.read_batch(1, 1)
+    assert (view.status, view.has("processed")) == ("failed", False)
+
+
+def test_saving_a_level_creates_it(state):
+    with state.open_batch(3, 2) as node:
+        node.add("ready", flag())
+    assert state.read_mosaic(3).children[0].has("ready")
+    assert state.read_slice(2).children[0].place.mosaic == 3
+
+
+def test_concurrent_writers_lose_nothing(state):
+
+    def write(number):
+        with state.open_batch(1, number) as node:
+            node.add("ready", flag())
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(state.read_mosaic(1).children) == 8
+    assert len(read_events(state.layout)) == 8

@@ -54,34 +54,10 @@ def test_acquisition_labels():
     assert naming.acquisition_of_mosaic(6, 3) == "tiltNeg"
 
 
-def test_legacy_names():
-    tile = naming.parse_raw_tile("mosaic_001_image_0041_spectral_0041.nii")
-    assert tile is not None
-    assert (tile.mosaic, tile.image, tile.kind) == (1, 41, "spectral")
-    assert naming.parse_image_index("processed_0123.nii") == 123
-    assert naming.parse_image_index("/x/y/spectral/processed_0007.nii") == 7
+def test_stems_of_products():
     assert naming.tile_stem(1, 3) == "mosaic_001_image_0003"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mosaic_001_image_0041_aip.nii",
-        "mosaic_001_image_0041_spectral_0041.nii.tmp",
-        ".tmp-mosaic_001_image_0041_spectral_0041.nii",
-        "mosaic_000_image_0041_spectral_0041.nii",
-        "mosaic_001_image_0000_spectral_0000.nii",
-        "unrelated.txt",
-    ],
-)
-def test_other_names_are_no_raw_tiles(name):
-    assert naming.parse_raw_tile(name) is None
-
-
-@given(ids, ids, ids)
-def test_raw_names_round_trip(mosaic, image, index):
-    tile = naming.TileName(mosaic, image, "spectral", index)
-    assert naming.parse_raw_tile(str(tile)) == tile
+    assert naming.tile_product_name(1, 3, "dBI") == "mosaic_001_image_0003_dBI.nii"
+    assert naming.parse_tile_product("mosaic_001_image_0003_dBI.nii.gz") is None
 
 
 @given(ids, ids, st.sampled_from(["complex", *naming.VOLUME_MODALITIES, "aip", "surf"]))

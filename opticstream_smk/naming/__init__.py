@@ -1,11 +1,13 @@
 """Names and numbers: the only place where a name is built or parsed.
 
+Names of raw files are in :mod:`opticstream_smk.naming.inputs`, continuous numbers in
+:mod:`opticstream_smk.naming.sequence`.
+
 Ids are 1-based. ``parse_x(build(x)) == x`` holds for every pair here.
 """
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from opticstream_smk.errors import NamingError
 
@@ -104,53 +106,6 @@ def parse_mosaic_ranges(text: str) -> tuple[tuple[int, int], ...]:
 
 
 # ------------------------------------------------------------------------------------- tiles
-@dataclass(frozen=True, order=True)
-class TileName:
-    """What the name of a raw tile says.
-
-    ``index`` is the name's trailing number. It does not identify the tile, ``image`` does.
-    """
-
-    mosaic: int
-    image: int
-    kind: str
-    index: int
-    suffix: str = ".nii"
-
-    def __str__(self) -> str:
-        return f"{tile_stem(self.mosaic, self.image)}_{self.kind}_{self.index:04d}{self.suffix}"
-
-
-_RAW_TILE = re.compile(r"mosaic_(\d+)_image_(\d+)_(spectral)_(\d+)(\.nii)", re.IGNORECASE)
-_IMAGE_INDEX = re.compile(r"(?:spectral|processed)_(\d+)(?:_\w+)?\.nii", re.IGNORECASE)
-
-
-def parse_raw_tile(name: str) -> TileName | None:
-    """Parse the name of a raw tile as the acquisition host writes it (preset ``legacy``).
-
-    Returns
-    -------
-    TileName or None
-        None when the name is not that of a raw tile.
-    """
-    match = _RAW_TILE.fullmatch(name)
-    if not match:
-        return None
-    tile = TileName(int(match[1]), int(match[2]), match[3].lower(), int(match[4]), match[5].lower())
-    return tile if tile.mosaic >= 1 and tile.image >= 1 else None
-
-
-def raw_tile_name(mosaic: int, image: int) -> str:
-    """Name of a raw spectral tile, with both numbers of the image equal."""
-    return str(TileName(mosaic, image, "spectral", image))
-
-
-def parse_image_index(path: str) -> int | None:
-    """Image number of a tile whose name carries nothing else, such as ``processed_0123.nii``."""
-    match = _IMAGE_INDEX.fullmatch(PurePath(path).name)
-    return int(match[1]) if match else None
-
-
 def tile_stem(mosaic: int, image: int) -> str:
     """Stem of everything made from one tile, such as ``mosaic_001_image_0003``."""
     _at_least_one(mosaic=mosaic, image=image)

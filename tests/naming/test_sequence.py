@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from opticstream_smk import naming
 from opticstream_smk.errors import NamingError
-from opticstream_smk.trigger.sequence import (
+from opticstream_smk.naming.sequence import (
     AcquisitionSequence,
     Place,
     interleaved_image,
