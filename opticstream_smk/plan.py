@@ -9,8 +9,9 @@ from typing import Any
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
+from opticstream_smk.errors import ConfigError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.state.flags import read_flag
+from opticstream_smk.state.flags import InputFile, read_flag
 from opticstream_smk.state.places import Place, batch_place, flag_path
 from opticstream_smk.state.psoct import OctProjectState, OctRepository, OctState
 
@@ -71,6 +72,10 @@ def template_params(config: Config, acquisition: str) -> dict[str, object]:
     }
 
 
+def _kind(file: InputFile) -> str:
+    return str((file.model_extra or {}).get("modality", "spectral"))
+
+
 @dataclass(frozen=True)
 class Plan:
     """A snapshot of what a project can do next.
@@ -93,6 +98,46 @@ class Plan:
             if place.level == "batch" and state == "ready" and place.mosaic and place.batch:
                 found.setdefault(place.mosaic, []).append(place.batch)
         return {mosaic: tuple(sorted(found[mosaic])) for mosaic in sorted(found)}
+
+    def check_grid(self) -> None:
+        """Refuse a grid or tile size other than that of the batches that are ready.
+
+        One ``.ready`` of each acquisition tells; the cost does not grow with finished work.
+
+        Raises
+        ------
+        ConfigError
+            Names the key, both values, and the two ways out.
+        """
+        scan = self.config.acquisition
+        for label in scan.labels:
+            mosaic = next((m for m in self.ready if self.acquisition(m) == label), None)
+            if mosaic is None:
+                continue
+            batch = self.ready[mosaic][0]
+            path = self.layout.batch_flag(mosaic, batch, "ready")
+            ready = read_flag(path)
+            if ready is None:
+                continue
+            images = list(naming.images_of_batch(batch, scan.rows(label)))
+            sizes = {file.size for file in ready.inputs if _kind(file) in ("spectral", "complex")}
+            expected = {scan.raw_tile_bytes(label, _kind(file)) for file in ready.inputs}
+            if sorted(ready.tiles.done) != images:
+                changed = f"grid_size_y: {len(images)} tiles per batch now, {len(ready.tiles.done)}"
+            elif max(self.ready[mosaic]) > scan.columns(label):
+                changed = (
+                    f"grid_size_x_{label}: {scan.columns(label)} batches now, "
+                    f"{max(self.ready[mosaic])}"
+                )
+            elif sizes and sizes != expected:
+                changed = f"tile size: {sorted(expected)} bytes per tile now, {sorted(sizes)}"
+            else:
+                continue
+            raise ConfigError(
+                f"acquisition was changed while flags are present ({changed} in {path}). Restore "
+                "it, or take the change by `optic-trigger redo --from scan`, then scan and "
+                "snakemake again."
+            )
 
     def acquisition(self, mosaic: int) -> str:
         """Label of a mosaic."""

@@ -132,8 +132,6 @@ def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
     # The stage commands are installed beside the interpreter that runs snakemake.
     scripts = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
-    return WorkflowProject(
-        config=checked,
-        config_path=path,
-        workflow=workflow,
-    )
+    project = WorkflowProject(config=checked, config_path=path, workflow=workflow)
+    project.plan.check_grid()
+    return project

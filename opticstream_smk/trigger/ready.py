@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from opticstream_smk.config import Config
-from opticstream_smk.plan import project_layout, project_state
+from opticstream_smk.plan import Plan, project_layout, project_state
 from opticstream_smk.state.flags import Flag, TileCount, fingerprint, now
 from opticstream_smk.state.places import batch_place, flag_path
 from opticstream_smk.trigger.discover import Discovery, RawBatch, discover
@@ -51,6 +51,7 @@ def scan(
         Take every complete batch at once. Otherwise batches that have no ``.ready`` yet are
         looked at twice, ``watch.stability_s`` apart.
     """
+    Plan(config, project_layout(config)).check_grid()
     result = ScanResult()
     found = discover(config)
     result.problems += found.problems

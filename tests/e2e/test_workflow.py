@@ -336,6 +336,30 @@ def test_parameters_that_drifted_are_listed_and_not_redone(finished_session, tmp
     assert other.planned() == set()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("grid_size_y", 9, "grid_size_y: 9 tiles per batch now, 3"),
+        ("grid_size_x_normal", 2, "grid_size_x_normal: 2 batches now, 3"),
+        ("tile_size_y", 40, "tile size: [15728992] bytes per tile now, [18874720]"),
+    ],
+)
+def test_another_grid_is_refused_while_flags_are_present(
+    finished_session, tmp_path, key, value, message
+):
+    other = Project(tmp_path / "grid", finished_session.raw, {f"acquisition__{key}": value})
+    shutil.copytree(finished_session.dir, other.dir, copy_function=os.link)
+    scan = other.trigger("scan", "--assume-stable", check=False)
+    assert scan.returncode == 2
+    assert message in scan.stderr
+    assert "redo --from scan" in scan.stderr
+    done = other.snakemake("-n", check=False)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    other.trigger("redo", "--from", "scan")
+    assert other.trigger("scan", "--assume-stable", check=False).returncode in (0, 3)
+
+
 def test_values_on_the_command_line_are_refused(finished_session):
     done = finished_session.snakemake("-n", "--config", "depth=3", check=False)
     assert done.returncode != 0
