@@ -257,7 +257,7 @@ def _batch(config: Config, mosaic: int, batch: int, found: _Tiles) -> RawBatch:
 
 
 def _wrong_file(config: Config, file: RawFile, label: str) -> str | None:
-    if not os.access(file.path, os.R_OK):
+    if not os.access(file.path, os.R_OK, effective_ids=True):
         return f"{file.path} is not readable; correct its permissions"
     if file.modality not in ("spectral", "complex"):
         return None  # the shape of a map is checked when it is read

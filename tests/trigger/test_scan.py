@@ -1,10 +1,15 @@
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
+import yaml
 
+from opticstream_smk.config import load_config
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.state.flags import read_flag
 from opticstream_smk.trigger.ready import scan
+from tests.conftest import small_values
 
 
 def ready(config):
@@ -123,11 +128,35 @@ def test_a_missing_source_folder(make_config):
     assert "cannot be listed" in scan(config, assume_stable=True).problems[0]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_an_unreadable_tile(make_config, write_raw):
-    config = make_config()
-    write_raw(config, 1, [1, 2])[0].chmod(0)
-    assert "not readable" in scan(config, assume_stable=True).problems[0]
+@pytest.fixture
+def as_somebody_else():
+    """Act as a user that is not root, who may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+
+
+def test_an_unreadable_tile(open_folder, as_somebody_else, write_raw):
+    path = open_folder / "project.yaml"
+    path.write_text(yaml.safe_dump(small_values()))
+    (open_folder / "raw").mkdir()
+    config = load_config(path)
+    tile = write_raw(config, 1, [1, 2, 3, 4])[0]
+    tile.chmod(0)
+    result = scan(config, assume_stable=True)
+    assert result.written == [(1, 2)]
+    assert result.problems == [f"{tile} is not readable; correct its permissions"]
 
 
 def test_a_batch_that_changes_while_it_is_watched_waits(make_config, write_raw):
