@@ -220,8 +220,8 @@ def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> Non
     scan = config.acquisition
     limits = ProductLimits(
         **config.processing.validation.model_dump(),
-        # A surface that is given, not found, may well be flat.
-        constant_surface=not config.processing.surface.strip().startswith(("gradient", "find")),
+        # A surface that is given may be flat, and a tile without any signal has index 1 everywhere.
+        constant_surface=True,
         toolbox_quirks=config.processing.toolbox_quirks,
     )
     shape = (scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
