@@ -208,7 +208,7 @@ def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str,
     return {
         f"{name}_mean": round(float(np.nanmean(array)), 8)
         for name, array in maps.items()
-        if name != "ori"
+        if name != "ori" and np.isfinite(array).any()
     }
 
 

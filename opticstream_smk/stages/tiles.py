@@ -166,8 +166,9 @@ def _tiles_failed(
 
 
 def _means(receipts: Mapping[int, Receipt]) -> dict[str, float]:
-    names = sorted({name for receipt in receipts.values() for name in receipt.numbers})
-    return {
-        name: round(sum(r.numbers[name] for r in receipts.values()) / len(receipts), 4)
-        for name in names
-    }
+    """Mean over the tiles that have a number; a map without any finite value has none."""
+    found: dict[str, list[float]] = {}
+    for receipt in receipts.values():
+        for name, value in receipt.numbers.items():
+            found.setdefault(name, []).append(value)
+    return {name: round(sum(values) / len(values), 8) for name, values in sorted(found.items())}
