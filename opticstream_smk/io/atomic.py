@@ -42,8 +42,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
+        # What was written so far is what fills the disk: look before it is removed.
+        failure = write_error(path, error)
         _discard(temporary)
-        raise write_error(path, error) from error
+        raise failure from error
     except BaseException:
         _discard(temporary)
         raise
@@ -51,8 +53,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def write_error(path: Path, error: OSError) -> ServiceError:
     """The error for a file that cannot be written, with the remedy for its cause."""
-    remedy = _REMEDIES.get(error.errno or 0, "check the disk, then run again")
+    # NumPy reports a short write without a number.
+    code = error.errno or (errno.ENOSPC if _is_full(path.parent) else 0)
+    remedy = _REMEDIES.get(code, "check the disk, then run again")
     return ServiceError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        space = os.statvfs(folder)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < 2**16  # not even a small file more
 
 
 def _discard(temporary: Path) -> None:

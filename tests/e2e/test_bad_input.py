@@ -235,3 +235,50 @@ def test_a_read_only_source_is_enough(project, mounts):
     subprocess.run(["mount", "-o", "remount,ro,bind", str(project.raw)], check=True)
     project.trigger("scan", "--assume-stable")
     assert process(project).returncode == 0
+
+
+STAGES = {
+    "solve_coordinates": (("--acquisition", "normal"), "state/tilemap-normal.solved"),
+    "stitch_enface": (("--mosaic", 1), "mosaic-01/state/mosaic-01.stitched"),
+    "register_slice": (("--slice", 1), "state/slice-01.registered"),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "free_kb"),
+    [
+        ("solve_coordinates", 0),
+        *[("stitch_enface", free) for free in (0, 40, 200, 600)],
+        *[("register_slice", free) for free in (0, 40, 200, 400)],
+    ],
+)
+def test_a_full_disk_after_the_tiles(finished_session, tmp_path, mounts, stage, free_kb):
+    project = Project(tmp_path, finished_session.raw)
+    if not mounted(project.dir, "-t", "tmpfs", "-o", "size=96m", "tmpfs"):
+        pytest.skip("needs the right to mount a tmpfs")
+    mounts.append(project.dir)
+    large = shutil.ignore_patterns("complex", "*_dBI.nii", "*_R3D.nii", "*_O3D.nii", "*.html")
+    shutil.copytree(finished_session.dir, project.dir, ignore=large, dirs_exist_ok=True)
+    options, flag = STAGES[stage]
+    path = project.dir / flag
+    before = {output: (project.dir / output).read_bytes() for output in outputs_of(path)}
+    for output in before:
+        (project.dir / output).unlink()
+    filler = project.dir / "filler"
+    space = os.statvfs(project.dir)
+    filler.write_bytes(bytes(space.f_bavail * space.f_frsize - free_kb * 1024))
+    done = project.stage(stage, *options, "--force", check=False)
+    assert done.returncode == 4
+    assert "the disk is full" in done.stderr
+    # Without room for the record of its start a stage does not begin, and withdraws nothing.
+    assert path.exists() == (free_kb == 0 and stage != "solve_coordinates")
+    assert list(project.dir.rglob(".tmp-*")) == []
+    filler.unlink()
+    assert project.stage(stage, *options, "--force").returncode == 0
+    for output, content in before.items():
+        if not output.endswith(".mat"):  # its header holds the time
+            assert (project.dir / output).read_bytes() == content
+
+
+def outputs_of(flag: Path) -> list[str]:
+    return [output["path"] for output in json.loads(flag.read_text())["outputs"]]
