@@ -134,7 +134,7 @@ def _write_ready(config: Config, batch: RawBatch, result: ScanResult) -> None:
         ready = node.get("ready")
         if processed is not None and ready is not None:
             # Results are never silently replaced: what was processed stays until it is redone.
-            node.add("stale", manifest.model_copy(update={"flag": f"{place}.stale"}))
+            node.add("stale", manifest.model_copy(update={"flag": node.path("stale").name}))
             result.stale.append(key)
             result.problems.append(
                 f"{place}: raw tiles have changed since the batch was processed; its results are "
@@ -142,6 +142,9 @@ def _write_ready(config: Config, batch: RawBatch, result: ScanResult) -> None:
                 f"{batch.mosaic} --batch {batch.batch}, then scan and snakemake."
             )
             return
+        if ready is not None:
+            # Complex tiles of the files that were replaced are not those of the new ones.
+            node.withdraw_downstream("ready")
         node.add("ready", manifest)
         node.drop("stale")
         result.written.append(key)

@@ -183,6 +183,12 @@ def test_a_failed_level_is_not_finished(state):
     assert (view.status, view.has("processed")) == ("failed", False)
 
 
+def test_a_slice_is_opened_like_a_batch(state):
+    with state.open_slice(4) as node:
+        node.add("registered", flag())
+    assert state.read_slice(4).status == "done"
+
+
 def test_saving_a_level_creates_it(state):
     with state.open_batch(3, 2) as node:
         node.add("ready", flag())

@@ -183,6 +183,25 @@ def test_replaced_raw_of_an_unprocessed_batch_is_taken(make_config, write_raw):
     assert scan(config, assume_stable=True).written == [(1, 1)]
 
 
+def test_replaced_raw_withdraws_the_complex_tiles_of_the_old_files(make_config, write_raw):
+    from opticstream_smk.state.psoct import OctState
+    from tests.state.test_flags import flag
+
+    config = make_config()
+    path = write_raw(config, 1, [1, 2])[0]
+    scan(config, assume_stable=True)
+    state = OctState(project_layout(config))
+    with state.open_batch(1, 1) as node:
+        node.add("complex", flag())
+    # A lost .ready of the same files comes back and takes nothing with it.
+    project_layout(config).batch_flag(1, 1, "ready").unlink()
+    scan(config, assume_stable=True)
+    assert state.read_batch(1, 1).has("complex")
+    os.utime(path, (1, 1))
+    assert scan(config, assume_stable=True).written == [(1, 1)]
+    assert not state.read_batch(1, 1).has("complex")
+
+
 def test_replaced_raw_of_a_processed_batch_keeps_the_results(make_config, write_raw):
     from opticstream_smk.state.psoct import OctState
     from tests.state.test_flags import flag
@@ -197,7 +216,8 @@ def test_replaced_raw_of_a_processed_batch_keeps_the_results(make_config, write_
     result = scan(config, assume_stable=True)
     assert result.stale == [(1, 1)]
     assert project_layout(config).batch_flag(1, 1, "ready").read_bytes() == before
-    assert project_layout(config).batch_flag(1, 1, "stale").exists()
+    stale = read_flag(project_layout(config).batch_flag(1, 1, "stale"))
+    assert stale.flag == "batch-001.stale"
 
 
 def name_raw(config, name, label="normal"):
