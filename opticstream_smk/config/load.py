@@ -118,6 +118,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 _SECRET = re.compile(r"token|secret|password|passwd|api_?key|webhook|credential", re.IGNORECASE)
+_NO_SECRETS = {"token_dir"}  # the tokens that jobs of a host take, not those of a service
 
 
 def _refuse_secrets(values: Any, path: Path, place: str = "") -> None:
@@ -125,7 +126,7 @@ def _refuse_secrets(values: Any, path: Path, place: str = "") -> None:
     if isinstance(values, dict):
         for key, value in values.items():
             where = f"{place}.{key}" if place else str(key)
-            if _SECRET.search(str(key)):
+            if _SECRET.search(str(key)) and key not in _NO_SECRETS:
                 raise ConfigError(
                     f"{path}: {where} looks like a secret; secrets are read from the environment "
                     "only. Remove it from the file, and change it if the file was shared."

@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from opticstream_smk.config.acquisition import AcquisitionSection
+from opticstream_smk.config.lsm import LsmSection
 from opticstream_smk.config.mosaic import MosaicSection
 from opticstream_smk.config.processing import ProcessingSection
 from opticstream_smk.config.project import ProjectSection
@@ -26,6 +27,7 @@ class Config(Section):
     registration: RegistrationSection = Field(
         default=RegistrationSection(), description="From mosaics to the 3-D axis of a slice."
     )
+    lsm: LsmSection = Field(default=LsmSection(), description="Light-sheet strips.")
     watch: WatchSection = Field(
         default=WatchSection(), description="When raw data counts as complete."
     )
@@ -33,6 +35,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
+        if self.project.pipeline == "lsm":
+            return self
         made = {*self.processing.modalities, "surf"}
         missing = [name for name in self.mosaic.modalities if name not in made]
         if missing:

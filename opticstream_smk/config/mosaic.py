@@ -24,6 +24,12 @@ class MosaicSection(Section):
         description="Slice whose mosaics give the tile coordinates of all slices. "
         "Null: the first slice present.",
     )
+    allow_missing_tiles: int = Field(
+        default=0,
+        ge=0,
+        description="Tiles that a mosaic may lack. A batch that stays incomplete for "
+        "watch.incomplete_timeout_s is then processed without them; 0 waits for every tile.",
+    )
     mask_threshold_normal: float = Field(
         default=60.0, description="Tissue is where the smoothed AIP of a normal mosaic exceeds it."
     )

@@ -19,4 +19,6 @@ class ProjectSection(Section):
     dir: Path = Field(
         description="Project folder: products, flags and logs are written there, and nowhere else."
     )
-    pipeline: Literal["psoct"] = Field(default="psoct", description="Microscope of this project.")
+    pipeline: Literal["psoct", "lsm"] = Field(
+        default="psoct", description="Microscope of this project: PS-OCT or light-sheet (LSM)."
+    )
