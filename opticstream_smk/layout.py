@@ -115,6 +115,22 @@ class ProjectLayout:
         """Lock under which flags are added and withdrawn."""
         return self.state / ".locks" / "project.lock"
 
+    # -------------------------------------------------------------------------------- watcher
+    @property
+    def control(self) -> Path:
+        """What operators and watcher tell each other."""
+        return self.state / "control"
+
+    @property
+    def watcher_lock(self) -> Path:
+        """Lock that the one watcher of a project holds."""
+        return self.state / ".locks" / "watcher.lock"
+
+    @property
+    def drivers(self) -> Path:
+        """Records of the watcher's snakemake runs."""
+        return self.control / "drivers"
+
     # ------------------------------------------------------------------------------- pictures
     def batch_picture(self, mosaic: int, batch: int) -> Path:
         """Contact sheet of a batch."""
