@@ -49,6 +49,30 @@ def hold(path: Path) -> Iterator[bool]:
         os.close(descriptor)
         waited = True
         time.sleep(_POLL_S)
+    with _held(descriptor):
+        yield waited
+
+
+@contextmanager
+def try_hold(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody does.
+
+    Yields
+    ------
+    bool
+        Whether it is held now; False when a living process has it.
+    """
+    descriptor = _open(path)
+    if not _try_flock(descriptor) or _held_elsewhere(descriptor, path):
+        os.close(descriptor)
+        yield False
+        return
+    with _held(descriptor):
+        yield True
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[None]:
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(descriptor, stop), daemon=True)
     try:
@@ -57,7 +81,7 @@ def hold(path: Path) -> Iterator[bool]:
         with contextlib.suppress(OSError):
             os.pwrite(descriptor, json.dumps(identity()).encode(), 0)
         beat.start()
-        yield waited
+        yield
     finally:
         stop.set()
         if beat.ident is not None:
@@ -86,6 +110,13 @@ def describe_holder(path: Path) -> str:
     if not holder:
         return "another process"
     return f"process {holder.get('pid')} on {holder.get('host')}"
+
+
+def holder_pid(path: Path) -> int | None:
+    """Process that holds a lock, or died with it, on this host; None when the file does not say."""
+    holder = _read_holder(path)
+    pid = holder.get("pid")
+    return pid if isinstance(pid, int) and holder.get("host") == host_name() else None
 
 
 def _open(path: Path) -> int:

@@ -1,76 +1,27 @@
-"""Raw tiles in the source folders, grouped into batches."""
+"""The source folders of a project, listed again and again."""
 
-import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
+from os import DirEntry
 from pathlib import Path
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.config.acquisition import Source, input_names
 from opticstream_smk.errors import NamingError
-from opticstream_smk.naming.inputs import InputNames, ParsedName
+from opticstream_smk.naming.inputs import ParsedName
 from opticstream_smk.naming.sequence import AcquisitionSequence, place_interleaved
-from opticstream_smk.state.flags import InputFile
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """One raw file and the tile that its name says it is; ids are those of the project.
-
-    Attributes
-    ----------
-    modality
-        ``spectral``, ``complex``, or the map that it holds.
-    """
-
-    mosaic: int
-    image: int
-    modality: str
-    path: Path
-    size: int
-    mtime_ns: int
-
-    def as_input(self) -> InputFile:
-        """The file as ``.ready`` lists it."""
-        return InputFile(
-            path=str(self.path),
-            size=self.size,
-            mtime_ns=self.mtime_ns,
-            image=self.image,
-            modality=self.modality,
-        )
-
-
-@dataclass(frozen=True)
-class RawBatch:
-    """The raw files of one batch, in order of their images.
-
-    Attributes
-    ----------
-    missing
-        Images of the batch that lack a file.
-    problems
-        Why the batch cannot be taken: one message for each file that is wrong.
-    """
-
-    mosaic: int
-    batch: int
-    files: tuple[RawFile, ...]
-    missing: tuple[int, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def images(self) -> tuple[int, ...]:
-        """Images that have all their files."""
-        lacking = set(self.missing)
-        return tuple(dict.fromkeys(f.image for f in self.files if f.image not in lacking))
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every tile is there and as it should be."""
-        return not self.missing and not self.problems
+from opticstream_smk.trigger.batches import (
+    BatchKey,
+    RawBatch,
+    RawFile,
+    TilesFound,
+    file_signature,
+    make_batch,
+    needed_files,
+)
+from opticstream_smk.trigger.sources import SourceFolder
 
 
 @dataclass
@@ -80,125 +31,218 @@ class Discovery:
     Attributes
     ----------
     batches
-        In order of mosaic and batch.
+        In order of mosaic and batch, without those that are settled.
+    signatures
+        For each settled batch, a number that changes with the names and inodes of its files.
     problems
-        What is wrong outside of any batch.
+        What is wrong outside of any batch, by what it is about.
+    away
+        Batches whose folder cannot be seen now.
     """
 
     batches: list[RawBatch] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    signatures: dict[BatchKey, int] = field(default_factory=lambda: defaultdict(int))
+    problems: dict[Hashable, str] = field(default_factory=dict)
+    away: set[BatchKey] = field(default_factory=set)
 
 
 def discover(config: Config) -> Discovery:
-    """List all source folders once and group their files into batches.
+    """List all source folders once and group their files into batches."""
+    return RawFolders(config).look()
 
-    Nothing is opened: names, sizes and permissions decide.
+
+class RawFolders:
+    """The source folders of a project.
+
+    Nothing is opened: names, sizes and permissions decide. A name is parsed once.
     """
-    found = Discovery()
-    grouped: dict[tuple[int, int], _Tiles] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
-    beyond: dict[int, set[int]] = defaultdict(set)
-    scan = config.acquisition
-    for source in scan.sources:
-        for file in _files(config, source, found.problems):
-            label = _label(config, file.mosaic)
-            batch = naming.batch_of_image(file.image, scan.rows(label))
-            if batch > scan.columns(label):
-                beyond[file.mosaic].add(file.image)
-            else:
-                grouped[file.mosaic, batch][file.image][file.modality].append(file)
-    for mosaic, images in sorted(beyond.items()):
-        found.problems.append(_beyond_message(config, mosaic, images))
-    for (mosaic, batch), tiles in sorted(grouped.items()):
-        found.batches.append(_batch(config, mosaic, batch, tiles))
-    return found
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._folders = [
+            _Folder(config, source, source.dir / inner, optional=inner != ".")
+            for source in config.acquisition.sources
+            for inner in input_names(config.acquisition).subfolders
+        ]
+
+    def look(self, settled: Collection[BatchKey] = frozenset()) -> Discovery:
+        """List every folder once.
+
+        Parameters
+        ----------
+        settled
+            Batches whose files are not looked at: they cost no stat, only their names and inodes
+            are compared with the last look.
+        """
+        found = Discovery()
+        grouped: dict[BatchKey, TilesFound] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
+        beyond: dict[int, set[int]] = defaultdict(set)
+        for folder in self._folders:
+            folder.look(settled, found, grouped, beyond)
+        for mosaic, images in sorted(beyond.items()):
+            found.problems["beyond", mosaic] = _beyond_message(self._config, mosaic, images)
+        found.batches = [
+            make_batch(self._config, mosaic, batch, grouped[mosaic, batch])
+            for mosaic, batch in sorted(grouped)
+        ]
+        return found
 
 
-# Files by image and modality; more than one is a mistake of somebody's.
-_Tiles = dict[int, dict[str, list[RawFile]]]
+@dataclass(frozen=True)
+class _Tile:
+    """What the name of a file says: which tiles of which batches it holds."""
+
+    path: Path
+    modality: str
+    places: tuple[tuple[int, int], ...]
+    keys: tuple[BatchKey, ...]
+    beyond: tuple[tuple[int, int], ...]
 
 
-def needed_files(config: Config) -> tuple[str, ...]:
-    """Modalities that every tile must bring to be processed."""
-    if config.acquisition.maps_are_input:
-        return ("dBI", "surf", *config.processing.modalities)
-    return ("complex",) if config.acquisition.complex_is_input else ("spectral",)
+class _Folder:
+    """One folder of a source, with what its names were found to mean."""
 
+    def __init__(self, config: Config, source: Source, path: Path, *, optional: bool) -> None:
+        self.path = path
+        self._config = config
+        self._folder = SourceFolder(path)
+        self._optional = optional
+        names = input_names(config.acquisition)
+        if source.acquisition is not None and not names.is_continuous:
+            names = names.only(None, None, source.acquisition)
+        self._names = names
+        self._ranges = naming.parse_mosaic_ranges(source.mosaic_ranges)
+        self._slice_offset = source.slice_offset
+        self._places = _Places(config, source)
+        self._needed = needed_files(config)
+        packed = config.acquisition.tile_saving_type == "spectral_12bit"
+        self._suffix = ".raw" if packed else ".nii"
+        # By file name: its tiles; a message; None for a name that is no tile.
+        self._known: dict[str, _Tile | str | None] = {}
+        self._keys: set[BatchKey] = set()
 
-def _label(config: Config, mosaic: int) -> str:
-    return naming.acquisition_of_mosaic(mosaic, config.acquisition.mosaics_per_slice)
+    def look(
+        self,
+        settled: Collection[BatchKey],
+        found: Discovery,
+        grouped: Mapping[BatchKey, TilesFound],
+        beyond: Mapping[int, set[int]],
+    ) -> None:
+        if self._optional and not self.path.is_dir():
+            return
+        entries = self._folder.entries(in_use=bool(self._keys))
+        if entries is None:
+            found.problems["source", str(self.path)] = self._folder.message or "is away"
+            found.away |= self._keys
+            return
+        # Names that have gone are forgotten with the old dictionary.
+        before, self._known = self._known, {}
+        keys: set[BatchKey] = set()
+        for entry in entries:
+            name = entry.name
+            tile = before[name] if name in before else self._parse(name)
+            self._known[name] = tile
+            if tile is None:
+                continue
+            if isinstance(tile, str):
+                found.problems["name", entry.path] = f"{entry.path}: {tile}"
+                continue
+            keys.update(tile.keys)
+            if tile.keys and all(key in settled for key in tile.keys):
+                for key in tile.keys:
+                    found.signatures[key] += file_signature(name, entry.inode())
+                continue
+            for mosaic, image in tile.beyond:
+                beyond[mosaic].add(image)
+            file = self._stat(entry, tile, found) if tile.places else None
+            if file is not None:
+                self._add(tile, file, settled, grouped)
+        self._keys = keys
 
+    def _add(
+        self,
+        tile: _Tile,
+        file: tuple[Path, int, int, int, int],
+        settled: Collection[BatchKey],
+        grouped: Mapping[BatchKey, TilesFound],
+    ) -> None:
+        for key, (mosaic, image) in zip(tile.keys, tile.places, strict=True):
+            if key not in settled:
+                raw = RawFile(mosaic, image, tile.modality, *file)
+                grouped[key][image][tile.modality].append(raw)
 
-def _files(config: Config, source: Source, problems: list[str]) -> Iterator[RawFile]:
-    ranges = naming.parse_mosaic_ranges(source.mosaic_ranges)
-    names = input_names(config.acquisition)
-    if source.acquisition is not None and not names.is_continuous:
-        names = names.only(None, None, source.acquisition)
-    places = _Places(config, source, names)
-    for entry in _entries(source, names, problems):
-        name = names.parse(entry.name)
-        modality = _needed(config, name) if name else None
-        if name is None or modality is None:
-            continue
+    def _parse(self, name: str) -> _Tile | str | None:
+        # Hidden files, and the ._ twins that macOS leaves on shares.
+        parsed = None if name.startswith(".") else self._names.parse(name)
+        modality = self._modality(parsed) if parsed else None
+        if parsed is None or modality is None:
+            return None
+        scan = self._config.acquisition
         try:
             found = [
-                (naming.offset_mosaic(mosaic, source.slice_offset, places.per_slice), image)
-                for mosaic, image in places.of(name)
-                if any(first <= mosaic <= last for first, last in ranges)
+                (naming.offset_mosaic(mosaic, self._slice_offset, scan.mosaics_per_slice), image)
+                for mosaic, image in self._places.of(parsed)
+                if any(first <= mosaic <= last for first, last in self._ranges)
             ]
-            if not found or not entry.is_file():
-                continue
-            status = entry.stat()
+            placed = [(place, self._batch(*place)) for place in found]
         except NamingError as error:
-            problems.append(f"{entry.path}: {error}")
-            continue
-        except FileNotFoundError:
-            continue  # renamed or removed since the listing
-        except OSError as error:
-            problems.append(f"{entry.path} cannot be seen: {error.strerror}")
-            continue
-        is_map = modality not in ("spectral", "complex")
-        if status.st_size < config.watch.min_file_bytes and not is_map:
-            problems.append(
-                f"{entry.path} has {status.st_size} bytes, less than watch.min_file_bytes "
-                f"({config.watch.min_file_bytes}); it is not taken for a tile"
-            )
-            continue
-        for mosaic, image in found:
-            yield RawFile(
-                mosaic, image, modality, Path(entry.path), status.st_size, status.st_mtime_ns
-            )
+            return str(error)
+        inside = [(place, batch) for place, batch in placed if batch is not None]
+        return _Tile(
+            self.path / name,
+            modality,
+            tuple(place for place, _ in inside),
+            tuple((mosaic, batch) for (mosaic, _), batch in inside),
+            tuple(place for place, batch in placed if batch is None),
+        )
 
+    def _batch(self, mosaic: int, image: int) -> int | None:
+        scan = self._config.acquisition
+        label = naming.acquisition_of_mosaic(mosaic, scan.mosaics_per_slice)
+        batch = naming.batch_of_image(image, scan.rows(label))
+        return batch if batch <= scan.columns(label) else None
 
-def _entries(source: Source, names: InputNames, problems: list[str]) -> Iterator[os.DirEntry[str]]:
-    for inner in names.subfolders:
-        folder = source.dir / inner
+    def _modality(self, name: ParsedName) -> str | None:
+        """The modality of a file, if tiles are processed from such files."""
+        modality = name.modality if name.kind == "processed" else name.kind
+        return modality if modality in self._needed and name.suffix == self._suffix else None
+
+    def _stat(
+        self, entry: DirEntry[str], tile: _Tile, found: Discovery
+    ) -> tuple[Path, int, int, int, int] | None:
         try:
-            yield from sorted(os.scandir(folder), key=lambda entry: entry.name)
+            if not entry.is_file():
+                return None
+            status = entry.stat()
+        except FileNotFoundError:
+            return None  # renamed or removed since the listing
         except OSError as error:
-            if inner != "." and isinstance(error, FileNotFoundError):
-                continue
-            problems.append(
-                f"source folder {folder} cannot be listed ({error.strerror}); is the disk "
-                "mounted? Correct acquisition.sources if the folder has moved."
+            found.problems["file", entry.path] = f"{entry.path} cannot be seen: {error.strerror}"
+            return None
+        least = self._config.watch.min_file_bytes
+        if status.st_size < least and tile.modality in ("spectral", "complex"):
+            found.problems["file", entry.path] = (
+                f"{entry.path} has {status.st_size} bytes, less than watch.min_file_bytes "
+                f"({least}); it is not taken for a tile"
             )
-
-
-def _needed(config: Config, name: ParsedName) -> str | None:
-    """The modality of a file, if tiles are processed from such files."""
-    modality = name.modality if name.kind == "processed" else name.kind
-    packed = config.acquisition.tile_saving_type == "spectral_12bit"
-    if modality not in needed_files(config) or name.suffix != (".raw" if packed else ".nii"):
-        return None
-    return modality
+            return None
+        return (
+            tile.path,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ino,
+            status.st_ctime_ns,
+        )
 
 
 class _Places:
     """Which tiles of the source a file holds."""
 
-    def __init__(self, config: Config, source: Source, names: InputNames) -> None:
+    def __init__(self, config: Config, source: Source) -> None:
         scan = config.acquisition
+        names = input_names(scan)
         self.per_slice = scan.mosaics_per_slice
         self._interleaved = scan.illuminations > 1
         tiles = tuple(scan.columns(label) * scan.rows(label) for label in scan.labels)
@@ -229,59 +273,9 @@ class _Places:
         return [(mosaic, position.image)]
 
 
-def _batch(config: Config, mosaic: int, batch: int, found: _Tiles) -> RawBatch:
-    label = _label(config, mosaic)
-    problems = []
-    files = [
-        file for _, kinds in sorted(found.items()) for twins in kinds.values() for file in twins
-    ]
-    for image, kinds in sorted(found.items()):
-        for modality, twins in kinds.items():
-            if len(twins) > 1:
-                names = " and ".join(str(file.path) for file in twins)
-                problems.append(
-                    f"image {image:04d} of mosaic {mosaic:03d} is there twice ({modality}): "
-                    f"{names}. Move the wrong one out of the source folder; which one is wrong "
-                    "is not guessed."
-                )
-    problems += [problem for file in files if (problem := _wrong_file(config, file, label))]
-    needed = set(needed_files(config))
-    images = naming.images_of_batch(batch, config.acquisition.rows(label))
-    return RawBatch(
-        mosaic=mosaic,
-        batch=batch,
-        files=tuple(files),
-        missing=tuple(image for image in images if not needed <= set(found.get(image, ()))),
-        problems=tuple(problems),
-    )
-
-
-def _wrong_file(config: Config, file: RawFile, label: str) -> str | None:
-    if not os.access(file.path, os.R_OK, effective_ids=True):
-        return f"{file.path} is not readable; correct its permissions"
-    if file.modality not in ("spectral", "complex"):
-        return None  # the shape of a map is checked when it is read
-    scan = config.acquisition
-    expected = scan.raw_tile_bytes(label, file.modality)
-    if file.size == expected:
-        return None
-    how = "truncated or still being written" if file.size < expected else "too long"
-    alines = scan.alines(label) * scan.illuminations
-    depth = (
-        f"2 cameras x {scan.samples_per_aline} samples"
-        if file.modality == "spectral"
-        else f"4 components x {scan.depth_samples} samples"
-    )
-    return (
-        f"{file.path} has {file.size} bytes, expected {expected} ({alines} A-lines x "
-        f"{scan.tile_size_y} B-lines x {depth}, {scan.tile_saving_type}): {how}. Wait for it or "
-        "restore it, or correct the tile size in the configuration."
-    )
-
-
 def _beyond_message(config: Config, mosaic: int, images: set[int]) -> str:
     scan = config.acquisition
-    label = _label(config, mosaic)
+    label = naming.acquisition_of_mosaic(mosaic, scan.mosaics_per_slice)
     return (
         f"mosaic {mosaic:03d}: {len(images)} tiles lie beyond the grid of {scan.columns(label)} x "
         f"{scan.rows(label)} (image {min(images):04d} to {max(images):04d}) and are ignored; "

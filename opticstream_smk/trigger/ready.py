@@ -1,17 +1,25 @@
-"""One pass over the raw folders that writes ``.ready`` for every complete, settled batch."""
+"""``.ready``: the entry of a batch into the queue, written by ``scan`` and by the watcher."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Literal
 
 from opticstream_smk.config import Config
+from opticstream_smk.errors import IncompleteInputError
 from opticstream_smk.plan import Plan, project_layout, project_state
-from opticstream_smk.state.flags import Flag, TileCount, fingerprint, now
+from opticstream_smk.state.flags import Flag, TileCount, now, read_flag
 from opticstream_smk.state.places import batch_place, flag_path
-from opticstream_smk.trigger.discover import Discovery, RawBatch, discover
+from opticstream_smk.state.psoct import Node
+from opticstream_smk.trigger.batches import BatchKey, RawBatch
+from opticstream_smk.trigger.content import check_content
+from opticstream_smk.trigger.discover import Discovery, discover
 
 log = logging.getLogger(__name__)
+
+# What became of a batch that is complete: queued; as queued before; its results are kept.
+Entry = Literal["written", "unchanged", "stale"]
 
 
 @dataclass
@@ -30,9 +38,9 @@ class ScanResult:
         For people: what is not complete yet, and what is wrong.
     """
 
-    written: list[tuple[int, int]] = field(default_factory=list)
-    unchanged: list[tuple[int, int]] = field(default_factory=list)
-    stale: list[tuple[int, int]] = field(default_factory=list)
+    written: list[BatchKey] = field(default_factory=list)
+    unchanged: list[BatchKey] = field(default_factory=list)
+    stale: list[BatchKey] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -54,7 +62,7 @@ def scan(
     Plan(config, project_layout(config)).check_grid()
     result = ScanResult()
     found = discover(config)
-    result.problems += found.problems
+    result.problems += found.problems.values()
     candidates = _candidates(config, found, result)
     if candidates and not assume_stable and config.watch.stability_s > 0:
         log.info(
@@ -65,86 +73,198 @@ def scan(
         sleep(config.watch.stability_s)
         candidates = _settled(candidates, discover(config), result)
     for batch in candidates:
-        _write_ready(config, batch, result)
+        entry = enter_batch(config, batch)
+        if entry == "stale":
+            result.stale.append(batch.key)
+            result.problems.append(stale_message(batch))
+        else:
+            result.written.append(batch.key)
     return result
 
 
 def _candidates(config: Config, found: Discovery, result: ScanResult) -> list[RawBatch]:
     """Complete batches whose ``.ready`` is missing or lists other files."""
     candidates = []
-    state = project_state(config)
     for batch in found.batches:
         result.problems += batch.problems
         if batch.problems:
             continue
-        if batch.missing:
-            complete = len(batch.images)
-            result.waiting.append(
-                f"mosaic {batch.mosaic:03d} batch {batch.batch:03d}: {complete} of "
-                f"{complete + len(batch.missing)} tiles, missing "
-                f"{', '.join(map(str, batch.missing))}"
-            )
-            continue
-        view = state.peek_batch(batch.mosaic, batch.batch)
-        ready = view.flags.get("ready") if view else None
-        if ready is not None and ready.extra.get("fingerprint") == _fingerprint(batch):
-            result.unchanged.append((batch.mosaic, batch.batch))
+        if is_entered(config, batch):
+            result.unchanged.append(batch.key)
+        elif batch.missing:
+            result.waiting.append(f"{batch.where}: {batch.progress}")
         else:
             candidates.append(batch)
     return candidates
 
 
-def _fingerprint(batch: RawBatch) -> str:
-    return fingerprint(file.as_input() for file in batch.files)
-
-
 def _settled(before: list[RawBatch], found: Discovery, result: ScanResult) -> list[RawBatch]:
-    after = {(batch.mosaic, batch.batch): batch for batch in found.batches}
+    after = {batch.key: batch for batch in found.batches}
     settled = []
     for batch in before:
-        if after.get((batch.mosaic, batch.batch)) == batch:
+        if after.get(batch.key) == batch:
             settled.append(batch)
         else:
-            result.waiting.append(
-                f"mosaic {batch.mosaic:03d} batch {batch.batch:03d}: still being written"
-            )
+            result.waiting.append(f"{batch.where}: still being written")
     return settled
 
 
-def _write_ready(config: Config, batch: RawBatch, result: ScanResult) -> None:
+def is_entered(config: Config, batch: RawBatch) -> bool:
+    """Whether ``.ready`` lists exactly these files."""
+    ready = read_flag(project_layout(config).batch_flag(*batch.key, "ready"))
+    return ready is not None and ready.extra.get("fingerprint") == batch.fingerprint
+
+
+def enter_batch(
+    config: Config,
+    batch: RawBatch,
+    *,
+    stage: str = "scan",
+    force: bool = False,
+    replace_results: bool = False,
+) -> Entry:
+    """Write ``.ready``. Results that are there are never silently replaced.
+
+    Parameters
+    ----------
+    stage
+        Who enters it, for the flag.
+    force
+        Have it processed again, although it was with the same files: nothing that was made of it
+        is kept.
+    replace_results
+        Have changed files processed although results of the old ones are there.
+
+    Raises
+    ------
+    CorruptInputError
+        The content of a file is not what its header or its checksum says.
+    """
     layout = project_layout(config)
-    per_slice = config.acquisition.mosaics_per_slice
-    place = batch_place(batch.mosaic, batch.batch, per_slice)
+    place = batch_place(*batch.key, config.acquisition.mosaics_per_slice)
+    inputs = tuple(check_content(file) for file in batch.files)
     at = now()
     manifest = Flag(
         flag=flag_path(layout, place, "ready").name,
         project=config.project.name,
         **place.ids,
-        stage="scan",
+        stage=stage,
         started=at,
         finished=at,
         duration_s=0.0,
-        inputs=tuple(file.as_input() for file in batch.files),
-        tiles=TileCount(done=batch.images),
-        extra={"fingerprint": _fingerprint(batch)},
+        inputs=inputs,
+        tiles=TileCount(done=batch.images, missing=batch.missing),
+        extra={"fingerprint": batch.fingerprint, **({"force_rerun": True} if force else {})},
     )
-    key = (batch.mosaic, batch.batch)
-    with project_state(config).open_batch(*key) as node:
-        processed = node.get("processed")
+    with project_state(config).open_batch(*batch.key) as node:
         ready = node.get("ready")
-        if processed is not None and ready is not None:
-            # Results are never silently replaced: what was processed stays until it is redone.
+        same = ready is not None and ready.extra.get("fingerprint") == batch.fingerprint
+        if same and not force:
+            _drop_own_failure(node)
+            return "unchanged"
+        if node.has("processed") and ready is not None and not (force or replace_results):
             node.add("stale", manifest.model_copy(update={"flag": node.path("stale").name}))
-            result.stale.append(key)
-            result.problems.append(
-                f"{place}: raw tiles have changed since the batch was processed; its results are "
-                f"kept. To process the new files: optic-trigger redo --from scan --mosaic "
-                f"{batch.mosaic} --batch {batch.batch}, then scan and snakemake."
-            )
-            return
+            return "stale"
         if ready is not None:
-            # Complex tiles of the files that were replaced are not those of the new ones.
+            # What was made of files that were replaced is not that of the new ones.
             node.withdraw_downstream("ready")
+        if force:
+            for kind in ("complex", "processed"):
+                for image in batch.images:
+                    layout.receipt(batch.mosaic, image, kind).unlink(missing_ok=True)
         node.add("ready", manifest)
         node.drop("stale")
-        result.written.append(key)
+        node.drop("failed")
+    return "written"
+
+
+def close_batches(config: Config, mosaic: int, missing: Collection[int]) -> list[int]:
+    """Write ``.ready`` for the incomplete batches of a mosaic that is accepted as it is.
+
+    Parameters
+    ----------
+    missing
+        Images that will not come.
+
+    Returns
+    -------
+    list of int
+        The batches that became ready; those without any tile do not.
+
+    Raises
+    ------
+    IncompleteInputError
+        A batch lacks other images too, or has a file that is wrong.
+    """
+    entered = []
+    batches = [batch for batch in discover(config).batches if batch.mosaic == mosaic]
+    for batch in batches:
+        others = sorted(set(batch.missing) - set(missing))
+        if batch.problems or others:
+            wrong = batch.problems[0] if batch.problems else f"images {others} are missing too"
+            raise IncompleteInputError(
+                f"{batch.where}: {wrong}. Wait for them, or name all that will not come: "
+                f"optic-trigger close --mosaic {mosaic} --missing "
+                f"{','.join(map(str, sorted({*missing, *others})))}"
+            )
+    for batch in batches:
+        if batch.missing and batch.images and not is_entered(config, batch):
+            enter_batch(config, batch, stage="close", replace_results=True)
+            entered.append(batch.batch)
+    return entered
+
+
+def record_problem(config: Config, batch: RawBatch, error: str, *, stage: str = "watch") -> None:
+    """Record why a batch cannot be taken, for ``status``. What was made of it is kept."""
+    layout = project_layout(config)
+    place = batch_place(*batch.key, config.acquisition.mosaics_per_slice)
+    with project_state(config).open_batch(*batch.key) as node:
+        known = node.get("failed")
+        if known is not None and known.extra.get("error") == error:
+            return
+        at = now()
+        flag = Flag(
+            flag=flag_path(layout, place, "failed").name,
+            project=config.project.name,
+            **place.ids,
+            stage=stage,
+            started=at,
+            finished=at,
+            duration_s=0.0,
+            extra={
+                "flag": node.path("ready").name,
+                "kind": "data",
+                "error": error,
+                "attempts": 1,
+                "next_try": None,
+            },
+        )
+        node.add("failed", flag)
+
+
+def forget_problem(config: Config, key: BatchKey, *, stale: bool = False) -> None:
+    """Remove the record of a problem that is no more, and on request that of changed files."""
+    layout = project_layout(config)
+    names = ("failed", "stale") if stale else ("failed",)
+    if not any(layout.batch_flag(*key, name).exists() for name in names):
+        return
+    with project_state(config).open_batch(*key) as node:
+        _drop_own_failure(node)
+        if stale:
+            node.drop("stale")
+
+
+def _drop_own_failure(node: Node) -> None:
+    failed = node.get("failed")
+    if failed is not None and failed.extra.get("flag") == node.path("ready").name:
+        node.drop("failed")
+
+
+def stale_message(batch: RawBatch) -> str:
+    """What to do about a finished batch whose raw files have changed."""
+    late = f"{batch.progress} now; " if batch.missing else ""
+    return (
+        f"{batch.where}: raw tiles have changed since the batch was processed ({late}replaced, "
+        f"acquired again, or late); its results are kept. To process the new files: optic-trigger "
+        f"redo --from scan --mosaic {batch.mosaic} --batch {batch.batch}, then scan and snakemake."
+    )

@@ -53,11 +53,17 @@ class Settler(Generic[K]):
     ----------
     clock
         Seconds of a clock that is never set, as the time of day is.
+
+    Attributes
+    ----------
+    is_busy
+        Whether the last look saw a change, or something that only has to settle.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._tracks: dict[K, _Track] = {}
+        self.is_busy = False
 
     def look(self, sights: Mapping[K, Sight], suspended: Collection[K] = ()) -> list[K]:
         """Take in one look.
@@ -76,6 +82,7 @@ class Settler(Generic[K]):
             What has now been unchanged for its time; each thing once until it changes.
         """
         now = self._clock()
+        self.is_busy = False
         for key in self._tracks.keys() - sights.keys() - set(suspended):
             del self._tracks[key]
         for key in suspended:
@@ -86,12 +93,14 @@ class Settler(Generic[K]):
             track = self._tracks.get(key)
             if track is None or track.fingerprint != sight.fingerprint:
                 self._tracks[key] = _Track(sight.fingerprint)
+                self.is_busy = True
                 continue
             if track.unchanged_since is None:
                 track.unchanged_since = now
             if not track.told and now - track.unchanged_since >= sight.quiet_s:
                 track.told = True
                 settled.append(key)
+            self.is_busy |= not track.told and not sight.note
         return settled
 
     def forget(self, key: K) -> None:
@@ -132,6 +141,9 @@ class Domain(Protocol[K]):
     def look(self) -> Looked[K]:
         """Look at the source folders once."""
 
+    def describe(self, key: K) -> str:
+        """What people call it."""
+
     def settled(self, key: K) -> bool:
         """Deal with something that has settled, as last seen.
 
@@ -149,29 +161,36 @@ class Intake(Generic[K]):
         self.domain = domain
         self.settler = settler
         self.last = Looked[K]()
-        self._told: dict[Hashable, str] = {}
+        self._told: dict[int, dict[Hashable, str]] = {}
+        self._failed: dict[K, str] = {}
 
     def look(self) -> list[K]:
         """Look once; returns what became ready. An error about one thing stops no other."""
         self.last = self.domain.look()
-        messages: dict[Hashable, str] = dict(self.last.messages)
-        messages |= {key: sight.note for key, sight in self.last.sights.items() if sight.note}
-        self._tell(messages)
+        notes: dict[Hashable, str] = {
+            key: sight.note for key, sight in self.last.sights.items() if sight.note
+        }
+        self._tell(logging.INFO, notes)
+        self._tell(logging.WARNING, self.last.messages)
         ready = []
         for key in self.settler.look(self.last.sights, self.last.suspended):
             try:
                 if self.domain.settled(key):
                     ready.append(key)
+                self._failed.pop(key, None)
             except OpticStreamError as error:
-                log.error("%s", error)
+                if self._failed.get(key) != str(error):
+                    log.error("%s", error)
+                self._failed[key] = str(error)
                 self.settler.forget(key)
             except Exception:  # the loop outlives any defect about one thing
                 log.exception("internal error about %s; it is looked at again", key)
                 self.settler.forget(key)
         return ready
 
-    def _tell(self, messages: Mapping[Hashable, str]) -> None:
+    def _tell(self, level: int, messages: Mapping[Hashable, str]) -> None:
+        told = self._told.get(level, {})
         for about, message in messages.items():
-            if self._told.get(about) != message:
-                log.warning("%s", message)
-        self._told = dict(messages)
+            if told.get(about) != message:
+                log.log(level, "%s", message)
+        self._told[level] = dict(messages)

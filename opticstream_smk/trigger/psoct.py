@@ -1,0 +1,185 @@
+"""PS-OCT batches as the watcher sees them: what is new, what settles, what may be entered."""
+
+import logging
+import time
+from collections.abc import Callable, Hashable
+
+from opticstream_smk.config import Config
+from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.plan import project_layout
+from opticstream_smk.state.flags import read_flag
+from opticstream_smk.trigger.batches import BatchKey, RawBatch
+from opticstream_smk.trigger.discover import Discovery, RawFolders
+from opticstream_smk.trigger.ready import (
+    enter_batch,
+    forget_problem,
+    is_entered,
+    record_problem,
+    stale_message,
+)
+from opticstream_smk.trigger.settle import Looked, Sight
+
+log = logging.getLogger(__name__)
+
+
+class PsoctBatches:
+    """Batches of the source folders; a domain of :class:`settle.Intake`.
+
+    Parameters
+    ----------
+    force
+        Enter every batch again, once for each state of its files.
+    replace_results
+        Process the new files of a finished batch instead of reporting them.
+    allow_missing
+        Tiles that a mosaic may lack; None: as ``mosaic.allow_missing_tiles`` says.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        force: bool = False,
+        replace_results: bool = False,
+        allow_missing: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self._folders = RawFolders(config)
+        self._force = force
+        self._replace_results = replace_results
+        self._allow_missing = (
+            config.mosaic.allow_missing_tiles if allow_missing is None else allow_missing
+        )
+        self._clock = clock
+        self._recheck_at = clock() + config.watch.recheck_s
+        # Batches whose files are those of their .ready, with what is seen of them without a stat.
+        self._settled: dict[BatchKey, int] = {}
+        self._seen: dict[BatchKey, RawBatch] = {}
+        # Batches that have no record of a problem with their files.
+        self._sound: set[BatchKey] = set()
+        self._forced: set[tuple[BatchKey, str]] = set()
+        self._odd: dict[Hashable, str] = {}
+        self._told_stale: set[tuple[BatchKey, str]] = set()
+
+    def look(self) -> Looked[BatchKey]:
+        """Look at the source folders once; batches that are entered cost no stat."""
+        if self._clock() >= self._recheck_at:
+            self._settled.clear()
+            self._recheck_at = self._clock() + self.config.watch.recheck_s
+        found = self._folders.look(self._settled.keys())
+        if self._note_signatures(found):
+            found = self._folders.look(self._settled.keys())
+        self._seen = {batch.key: batch for batch in found.batches}
+        sights = {}
+        for key, batch in self._seen.items():
+            if not batch.problems and key not in self._sound:
+                self._sound.add(key)
+                forget_problem(self.config, key)
+            if not batch.problems and self._is_done_with(batch):
+                self._settled[key] = batch.signature
+            else:
+                sights[key] = self._sight(batch)
+        # A file that is being written says something else at every look: what stays is told.
+        stays = {
+            about: text for about, text in found.problems.items() if self._odd.get(about) == text
+        }
+        self._odd = found.problems
+        return Looked(sights, found.away, stays)
+
+    def _note_signatures(self, found: Discovery) -> bool:
+        """Whether a batch that was entered has other files than before; it is then looked at."""
+        changed = [
+            key
+            for key, signature in found.signatures.items()
+            if self._settled[key] != signature
+        ]
+        for key in changed:
+            del self._settled[key]
+        return bool(changed)
+
+    def _is_done_with(self, batch: RawBatch) -> bool:
+        if self._told_stale and (batch.key, batch.fingerprint) in self._told_stale:
+            return True
+        if not is_entered(self.config, batch):
+            return False
+        if self._force and (batch.key, batch.fingerprint) not in self._forced:
+            return False
+        forget_problem(self.config, batch.key, stale=True)
+        return True
+
+    def _sight(self, batch: RawBatch) -> Sight:
+        watch = self.config.watch
+        fingerprint = (batch.files, batch.problems)
+        if batch.problems:
+            return Sight(fingerprint, watch.stability_s, f"{batch.where}: {batch.problems[0]}")
+        if batch.missing and not self._is_closed(batch):
+            note = f"{batch.where}: {batch.progress}"
+            return Sight(fingerprint, watch.incomplete_timeout_s, note)
+        return Sight(fingerprint, watch.stability_s)
+
+    def _is_closed(self, batch: RawBatch) -> bool:
+        """Whether a person has accepted the mosaic without these tiles."""
+        closed = read_flag(project_layout(self.config).mosaic_flag(batch.mosaic, "closed"))
+        return closed is not None and set(batch.missing) <= set(closed.extra.get("missing", ()))
+
+    def describe(self, key: BatchKey) -> str:
+        """The batch for people."""
+        return f"mosaic {key[0]:03d} batch {key[1]:03d}"
+
+    def settled(self, key: BatchKey) -> bool:
+        """Enter a batch that has settled; report one that stays wrong or incomplete."""
+        batch = self._seen[key]
+        if batch.problems:
+            self._sound.discard(key)
+            for problem in batch.problems:
+                log.error("%s: %s", batch.where, problem)
+            record_problem(self.config, batch, "\n".join(batch.problems))
+            return False
+        if batch.missing and not self._is_closed(batch) and not self._may_lack(batch):
+            log.error("%s", self._incomplete_message(batch))
+            return False
+        force = self._force and (key, batch.fingerprint) not in self._forced
+        try:
+            entry = enter_batch(
+                self.config,
+                batch,
+                stage="watch",
+                force=force,
+                replace_results=self._replace_results,
+            )
+        except CorruptInputError as error:
+            record_problem(self.config, batch, str(error))
+            raise
+        self._forced.add((key, batch.fingerprint))
+        self._settled[key] = batch.signature
+        if entry == "stale":
+            self._told_stale.add((key, batch.fingerprint))
+            log.error("%s", stale_message(batch))
+        elif entry == "unchanged":
+            log.info("[SKIP] %s: its files are known", batch.where)
+        else:
+            log.info("%s is ready: %s", batch.where, batch.progress)
+        return entry == "written"
+
+    def _may_lack(self, batch: RawBatch) -> bool:
+        if not batch.images or len(batch.missing) > self._allow_missing:
+            return False
+        layout = project_layout(self.config)
+        others = (
+            read_flag(path)
+            for path in layout.mosaic_state(batch.mosaic).glob("batch-*.ready")
+            if path != layout.batch_flag(*batch.key, "ready")
+        )
+        lacking = sum(len(flag.tiles.missing) for flag in others if flag)
+        return lacking + len(batch.missing) <= self._allow_missing
+
+    def _incomplete_message(self, batch: RawBatch) -> str:
+        missing = ",".join(map(str, batch.missing))
+        folders = ", ".join(sorted({str(file.path.parent) for file in batch.files}))
+        return (
+            f"{batch.where}: {batch.progress} in {folders}, and nothing has changed for "
+            f"{self.config.watch.incomplete_timeout_s:g} s. If they will not come: set "
+            f"mosaic.allow_missing_tiles: {len(batch.missing)} to go on, or run `optic-trigger "
+            f"close --mosaic {batch.mosaic} --missing {missing}`."
+        )
