@@ -147,6 +147,7 @@ class PsoctBatches:
                 stage="watch",
                 force=force,
                 replace_results=self._replace_results,
+                allow_missing=self._allow_missing,
             )
         except CorruptInputError as error:
             record_problem(self.config, batch, str(error))

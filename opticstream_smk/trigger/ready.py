@@ -122,6 +122,7 @@ def enter_batch(
     stage: str = "scan",
     force: bool = False,
     replace_results: bool = False,
+    allow_missing: int = 0,
 ) -> Entry:
     """Write ``.ready``. Results that are there are never silently replaced.
 
@@ -134,6 +135,8 @@ def enter_batch(
         is kept.
     replace_results
         Have changed files processed although results of the old ones are there.
+    allow_missing
+        Tiles that its mosaic may lack, when that is more than the configuration says.
 
     Raises
     ------
@@ -143,6 +146,11 @@ def enter_batch(
     layout = project_layout(config)
     place = batch_place(*batch.key, config.acquisition.mosaics_per_slice)
     inputs = tuple(check_content(file) for file in batch.files)
+    extra: dict[str, object] = {"fingerprint": batch.fingerprint}
+    if force:
+        extra["force_rerun"] = True
+    if batch.missing and allow_missing:
+        extra["allow_missing"] = allow_missing
     at = now()
     manifest = Flag(
         flag=flag_path(layout, place, "ready").name,
@@ -154,7 +162,7 @@ def enter_batch(
         duration_s=0.0,
         inputs=inputs,
         tiles=TileCount(done=batch.images, missing=batch.missing),
-        extra={"fingerprint": batch.fingerprint, **({"force_rerun": True} if force else {})},
+        extra=extra,
     )
     with project_state(config).open_batch(*batch.key) as node:
         ready = node.get("ready")

@@ -1,0 +1,297 @@
+"""From goals to drivers: how many, with which goals, and what their end means."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from opticstream_smk.config import Config
+from opticstream_smk.errors import OpticStreamError
+from opticstream_smk.estimate import format_bytes
+from opticstream_smk.plan import project_layout, project_state
+from opticstream_smk.state import locks
+from opticstream_smk.state.flags import Flag, now
+from opticstream_smk.state.places import FLAGS, Place, flag_path, tilemap_place
+from opticstream_smk.trigger.control import paused
+from opticstream_smk.trigger.drivers import Driver, Drivers, Ended, Kind
+from opticstream_smk.trigger.goals import Goal, Goals
+from opticstream_smk.trigger.snapshot import RunningDriver, WaitingGoal
+
+log = logging.getLogger(__name__)
+
+# Snakemake itself failed: wait before the same goals are asked for again.
+_TROUBLE_FIRST_S = 5.0
+_TROUBLE_LONGEST_S = 300.0
+_LOG_TAIL_BYTES = 4000
+
+
+@dataclass
+class _Trouble:
+    """Runs in a row that ended without a result for a goal and without a failure of its stage."""
+
+    times: int
+    until: float
+    reason: str
+
+
+class Dispatcher:
+    """Gives goals to drivers.
+
+    A new goal gets a driver at once while fewer than ``run.max_drivers`` are at work; beyond that,
+    goals wait and share the next one. Pictures have one driver of their own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        drivers: Drivers,
+        goals: Goals,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.drivers = drivers
+        self.goals = goals
+        self.holds: tuple[str, ...] = ()
+        self.queued: tuple[str, ...] = ()
+        self._clock = clock
+        self._trouble: dict[str, _Trouble] = {}
+        self._places: dict[str, Place] = {}
+        # Which failure was on record when a goal was given to a driver.
+        self._failures: dict[str, str | None] = {}
+        self._n_bytes: dict[str, int] = {}
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take a new configuration."""
+        self._config = config
+        self._layout = project_layout(config)
+        self._trouble.clear()
+        self.goals.use(config)
+
+    # ------------------------------------------------------------------------------------ state
+    @property
+    def waiting(self) -> tuple[WaitingGoal, ...]:
+        """Goals that are held back, and why."""
+        troubled = (
+            WaitingGoal(goal=path, reason=trouble.reason, until=trouble.until)
+            for path, trouble in self._trouble.items()
+            if trouble.until > self._clock()
+        )
+        return (*self.goals.waiting, *troubled)
+
+    @property
+    def running(self) -> tuple[RunningDriver, ...]:
+        """Drivers at work, for the snapshot."""
+        return tuple(
+            RunningDriver(
+                id=driver.id,
+                pid=driver.pid,
+                goals=driver.goals,
+                since=driver.since,
+                adopted=driver.is_adopted,
+            )
+            for driver in self.drivers.living
+        )
+
+    @property
+    def next_try(self) -> float | None:
+        """Clock reading at which something that is held back may go on by itself."""
+        times = [waiting.until for waiting in self.waiting if waiting.until is not None]
+        return min(times, default=None)
+
+    # ------------------------------------------------------------------------------------ ended
+    def reap(self) -> list[Ended]:
+        """Take note of drivers that have ended, and of what they did not make."""
+        ended = self.drivers.reap()
+        for end in ended:
+            missing = [path for path in end.driver.goals if not self._is_made(path)]
+            for path in set(end.driver.goals) - set(missing):
+                self._trouble.pop(path, None)
+            for path in missing:
+                self._understand(end, path)
+        return ended
+
+    def _is_made(self, path: str) -> bool:
+        return (self._layout.root / path).exists()
+
+    def _understand(self, end: Ended, path: str) -> None:
+        """Why a goal was not made: its stage failed, its stage died, or snakemake did."""
+        place = self._places.get(path)
+        if place is not None and self._has_new_failure(path, place):
+            return
+        if end.code is None:
+            self._set_back(path, "its snakemake run was killed", at_once=True)
+            return
+        died = self._died_holding(place) if place is not None else None
+        if place is not None and died is not None:
+            self._record_death(place, died)
+            return
+        reason = f"snakemake ended with {end.code}; see {end.driver.log}"
+        if self._set_back(path, reason) == 1:
+            log.error("%s: %s\n%s", path, reason, _tail(end.driver.log))
+
+    def _has_new_failure(self, path: str, place: Place) -> bool:
+        return self.goals.failure_id(place) not in (None, self._failures.get(path))
+
+    def _died_holding(self, place: Place) -> Path | None:
+        """Lock that a stage of a place held when it died."""
+        places = [place]
+        if place.level == "mosaic" and place.mosaic:
+            places += [tilemap_place(label) for label in self._config.acquisition.labels]
+        for candidate in places:
+            for state in FLAGS[candidate.level]:
+                lock = self._layout.lock(flag_path(self._layout, candidate, state))
+                if locks.holder_pid(lock) is not None and not locks.is_held(lock):
+                    return lock
+        return None
+
+    def _record_death(self, place: Place, lock: Path) -> None:
+        flag = lock.name.removesuffix(".lock")
+        error = (
+            f"{place}: the stage that makes {flag} ended without a word ("
+            f"{locks.describe_holder(lock)}): killed, or out of memory. Its log is under "
+            f"{self._layout.root / 'logs'}; run.memory_mb and run.cores limit what runs at a time."
+        )
+        os.truncate(lock, 0)
+        at = now()
+        with project_state(self._config).open(place) as node:
+            before = node.get("failed")
+            same = before is not None and before.extra.get("flag") == flag
+            attempts = int(before.extra.get("attempts", 0)) + 1 if before and same else 1
+            wait_s = self._config.run.retry.resource.wait_s(attempts)
+            failed = Flag(
+                flag=node.path("failed").name,
+                project=self._config.project.name,
+                **place.ids,
+                stage="watch",
+                started=at,
+                finished=at,
+                duration_s=0.0,
+                extra={
+                    "flag": flag,
+                    "kind": "resource",
+                    "error": error,
+                    "attempts": attempts,
+                    "next_try": next_try(at, wait_s),
+                },
+            )
+            node.add("failed", failed)
+
+    def _set_back(self, path: str, reason: str, *, at_once: bool = False) -> int:
+        trouble = self._trouble.get(path)
+        times = trouble.times + 1 if trouble else 1
+        wait_s = min(_TROUBLE_FIRST_S * 2.0 ** (times - 1), _TROUBLE_LONGEST_S)
+        if at_once and times <= 3:
+            wait_s = 0.0
+        self._trouble[path] = _Trouble(times, self._clock() + wait_s, reason)
+        return times
+
+    # ---------------------------------------------------------------------------------- started
+    def dispatch(self) -> list[Driver]:
+        """Start drivers for what can be made now."""
+        owned = {path for driver in self.drivers.living for path in driver.goals}
+        now_s = self._clock()
+        pending = []
+        for goal in self.goals.look():
+            self._places[goal.path] = goal.place
+            self._n_bytes[goal.path] = goal.n_bytes
+            trouble = self._trouble.get(goal.path)
+            if goal.path not in owned and (trouble is None or trouble.until <= now_s):
+                pending.append(goal)
+        self._forget_done(owned | {goal.path for goal in pending})
+        self.queued = tuple(goal.path for goal in pending)
+        if not pending:
+            self.holds = ()
+            return []
+        started: list[Driver] = []
+        hold = self._paused() or self._start("compute", pending, started)
+        hold = hold or self._start("qc", pending, started)
+        self._tell_hold(hold)
+        return started
+
+    def _forget_done(self, current: set[str]) -> None:
+        held = {waiting.goal for waiting in self.waiting}
+        for path in self._places.keys() - current - held - self._trouble.keys():
+            del self._places[path], self._n_bytes[path]
+            self._failures.pop(path, None)
+
+    def _paused(self) -> str | None:
+        pause = paused(self._layout)
+        return None if pause is None else f"paused: {pause}"
+
+    def _tell_hold(self, hold: str | None) -> None:
+        holds = (hold,) if hold else ()
+        if holds != self.holds:
+            if hold:
+                log.warning("no work is started: %s", hold)
+            else:
+                log.info("work goes on")
+        self.holds = holds
+
+    def _start(self, kind: Kind, pending: Sequence[Goal], started: list[Driver]) -> str | None:
+        goals = [goal for goal in pending if goal.kind == kind]
+        busy = sum(driver.kind == kind for driver in self.drivers.living)
+        free = (self._config.run.max_drivers if kind == "compute" else 1) - busy
+        goals, hold = self._that_fit(goals)
+        for share in share_out(goals, free):
+            try:
+                driver = self.drivers.start(
+                    kind, [goal.path for goal in share], self._config.run.cores
+                )
+            except OpticStreamError as error:
+                return str(error)
+            started.append(driver)
+            self._failures |= {goal.path: self.goals.failure_id(goal.place) for goal in share}
+            self.queued = tuple(path for path in self.queued if path not in driver.goals)
+        return hold
+
+    def _that_fit(self, goals: Sequence[Goal]) -> tuple[list[Goal], str | None]:
+        """Goals for which there is disk space, beside what running drivers may still write."""
+        space = os.statvfs(self._layout.root)
+        free = space.f_bavail * space.f_frsize
+        reserve = self._config.run.reserve_free_mb * 10**6 + sum(
+            self._n_bytes.get(path, 0) for driver in self.drivers.living for path in driver.goals
+        )
+        fitting: list[Goal] = []
+        for goal in goals:
+            needed = reserve + sum(other.n_bytes for other in fitting) + goal.n_bytes
+            if needed > free:
+                return fitting, (
+                    f"disk space: {goal.path} needs {format_bytes(needed)} on the disk of "
+                    f"{self._layout.root} ({format_bytes(goal.n_bytes)} for itself, the rest for "
+                    f"running work and run.reserve_free_mb), {format_bytes(free)} are free. Free "
+                    "some; it goes on by itself."
+                )
+            fitting.append(goal)
+        return fitting, None
+
+
+def next_try(at: datetime, wait_s: float | None) -> str | None:
+    """Time of the next attempt as a record has it."""
+    return None if wait_s is None else (at + timedelta(seconds=wait_s)).isoformat()
+
+
+def share_out(goals: Sequence[Goal], free: int) -> list[list[Goal]]:
+    """Goals for each of the drivers that may start now.
+
+    One each while there are enough drivers. Otherwise the goals are shared, and one driver is kept
+    back, so that the next batch need not wait for a long queue.
+    """
+    if free <= 0 or not goals:
+        return []
+    if len(goals) <= free:
+        return [[goal] for goal in goals]
+    shares = max(1, free - 1)
+    return [list(goals[n::shares]) for n in range(shares)]
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+            text = stream.read().decode(errors="replace")
+    except OSError as error:
+        return f"({path} cannot be read: {error.strerror})"
+    return "\n".join(text.splitlines()[-12:])

@@ -1,0 +1,184 @@
+"""What the watcher can ask snakemake for now, and what it must wait with."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from opticstream_smk import estimate
+from opticstream_smk.config import Config
+from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.state.flags import Flag, now, read_flag
+from opticstream_smk.state.places import Place, flag_path
+from opticstream_smk.trigger.drivers import Kind
+from opticstream_smk.trigger.snapshot import WaitingGoal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One file that snakemake can make now, because all that it is made from is there.
+
+    Attributes
+    ----------
+    path
+        A flag or a picture, relative to the project folder.
+    kind
+        Pictures have drivers of their own, so that they never hold up the work.
+    n_bytes
+        Estimate of what making it will write.
+    """
+
+    path: str
+    kind: Kind
+    place: Place
+    n_bytes: int
+
+
+@dataclass
+class _Retry:
+    """When a failed place is tried again; ``until`` None: when a person says so."""
+
+    record: Flag
+    until: float | None
+
+
+class Goals:
+    """The goals of a project.
+
+    Parameters
+    ----------
+    clock
+        Seconds of a clock that is never set.
+    """
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._retries: dict[Place, _Retry] = {}
+        # Mosaics and slices that have everything; they are looked at again after a withdrawal.
+        self._finished: set[Place] = set()
+        self._withdrawn_at: int | None = None
+        self.waiting: tuple[WaitingGoal, ...] = ()
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take a new configuration; what failed because of the old one is tried at once."""
+        self._config = config
+        self._layout = project_layout(config)
+        self._finished.clear()
+        for retry in self._retries.values():
+            if retry.record.extra.get("kind") == "config":
+                retry.until = self._clock()
+
+    def look(self) -> list[Goal]:
+        """Everything that can be asked for now; `waiting` then says what is held back, and why."""
+        self._notice_withdrawals()
+        goals, waiting = [], []
+        for goal in self._startable():
+            held = self._held_back(goal)
+            if held is None:
+                goals.append(goal)
+            else:
+                waiting.append(held)
+        self.waiting = tuple(waiting)
+        return goals
+
+    def _notice_withdrawals(self) -> None:
+        """A redo touches places that are finished; it leaves a folder in state/withdrawn."""
+        try:
+            changed = self._layout.withdrawn.stat().st_mtime_ns
+        except OSError:
+            changed = None
+        if changed != self._withdrawn_at:
+            self._withdrawn_at = changed
+            self._finished.clear()
+
+    def _startable(self) -> Iterator[Goal]:
+        plan = Plan(self._config, self._layout)
+        wanted = self._config.run.goals
+        slices = set()
+        for mosaic in self._layout.mosaics():
+            place = Place("mosaic", plan.slice(mosaic), mosaic)
+            slices.add(plan.slice(mosaic))
+            if place not in self._finished:
+                for target in plan.startable(mosaic):
+                    if target.goal in wanted:
+                        yield self._goal(target.place, target.path, qc=target.goal == "qc")
+                if plan.is_finished(mosaic):
+                    self._finished.add(place)
+        for slice_ in sorted(slices):
+            place = Place("slice", slice_)
+            if place not in self._finished:
+                for target in plan.startable_slice(slice_):
+                    if target.goal in wanted:
+                        yield self._goal(target.place, target.path, qc=target.goal == "qc")
+                if plan.is_slice_finished(slice_):
+                    self._finished.add(place)
+
+    def _goal(self, place: Place, path: str, *, qc: bool) -> Goal:
+        return Goal(path, "qc" if qc else "compute", place, 0 if qc else self._n_bytes(place))
+
+    def _n_bytes(self, place: Place) -> int:
+        if place.level == "slice":
+            return estimate.slice_product_bytes(self._config)
+        acquisition = Plan(self._config, self._layout).acquisition(place.mosaic or 1)
+        if place.level == "mosaic":
+            return estimate.mosaic_product_bytes(self._config, acquisition)
+        return estimate.batch_product_bytes(self._config, acquisition)
+
+    # --------------------------------------------------------------------------------- failures
+    def _held_back(self, goal: Goal) -> WaitingGoal | None:
+        record = self._failure(goal.place)
+        if record is None:
+            self._retries.pop(goal.place, None)
+            return None
+        about_qc = str(record.extra.get("flag", "")).endswith(".qc")
+        if about_qc != (goal.kind == "qc"):
+            return None
+        retry = self._retries.get(goal.place)
+        if retry is None or retry.record.finished != record.finished:
+            retry = self._retries[goal.place] = _Retry(record, self._next_try(record))
+            self._announce(goal, retry)
+        if retry.until is not None and retry.until <= self._clock():
+            return None
+        attempts, kind = record.extra.get("attempts", 1), record.extra.get("kind")
+        what = f"{record.stage} failed {attempts} times ({kind})"
+        if retry.until is None:
+            what += "; set aside until `optic-trigger retry`"
+        return WaitingGoal(goal=goal.path, reason=what, until=retry.until)
+
+    def failure_id(self, place: Place) -> str | None:
+        """What tells one failure of a place from the next; None when none is on record."""
+        record = self._failure(place)
+        return None if record is None else f"{record.stage} {record.finished.isoformat()}"
+
+    def _failure(self, place: Place) -> Flag | None:
+        try:
+            return read_flag(flag_path(self._layout, place, "failed"))
+        except CorruptInputError as error:
+            log.warning("%s", error)
+            return None
+
+    def _next_try(self, record: Flag) -> float | None:
+        """Reading of the clock; the time of day, which may be set, only ever shortens the wait."""
+        kind, attempts = str(record.extra.get("kind")), int(record.extra.get("attempts", 1))
+        wait_s = self._config.run.retry.rule(kind).wait_s(attempts)
+        if wait_s is None:
+            return None
+        planned = record.extra.get("next_try")
+        if isinstance(planned, str):
+            left_s = (datetime.fromisoformat(planned) - now()).total_seconds()
+            wait_s = min(wait_s, max(0.0, left_s))
+        return self._clock() + wait_s
+
+    def _announce(self, goal: Goal, retry: _Retry) -> None:
+        error = str(retry.record.extra.get("error", "")).splitlines() or [""]
+        then = (
+            "set aside: mend it, then `optic-trigger retry`"
+            if retry.until is None
+            else f"next try in {retry.until - self._clock():.0f} s"
+        )
+        log.error("%s failed in %s: %s (%s)", goal.place, retry.record.stage, error[0], then)

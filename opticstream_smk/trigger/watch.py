@@ -1,0 +1,355 @@
+"""The watcher: looks at the source folders, enters what has settled, starts snakemake for it.
+
+Its state is on disk: what it holds in memory (how long a file has been quiet, when a failure is
+tried again) may be lost at any moment and only costs time.
+"""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opticstream_smk.config import Config
+from opticstream_smk.config.load import check_config, read_yaml
+from opticstream_smk.errors import ConfigError, OpticStreamError, ServiceError
+from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.state import locks
+from opticstream_smk.state.flags import now
+from opticstream_smk.trigger.dispatch import Dispatcher
+from opticstream_smk.trigger.drivers import Drivers, Ended
+from opticstream_smk.trigger.goals import Goals
+from opticstream_smk.trigger.refresh import find_refresh
+from opticstream_smk.trigger.settle import Domain, Intake, Settler
+from opticstream_smk.trigger.snapshot import Snapshot, Tracked, new_snapshot, write_snapshot
+from opticstream_smk.trigger.wake import Sleeper, beat, notify_systemd, observe
+
+log = logging.getLogger(__name__)
+
+# Events come in bursts; they make looks more frequent, but not more than this.
+_SHORTEST_LOOK_S = 1.0
+# Drivers of an earlier watcher cannot be waited for, only looked at.
+_ADOPTED_LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What the command line asks for beside the configuration.
+
+    Attributes
+    ----------
+    direct
+        Start snakemake; else only enter batches into the queue and append the event.
+    profile
+        Profile folder for snakemake.
+    force
+        Enter everything that is there again, once.
+    replace_results
+        Process the new files of finished batches.
+    allow_missing
+        Tiles that a mosaic may lack; None: as configured.
+    overrides
+        Values of the configuration that the command line replaces, by section and key.
+    until_idle_s
+        End after nothing has happened for so long.
+    heartbeat
+        File that is rewritten at each look.
+    """
+
+    direct: bool
+    profile: Path
+    force: bool = False
+    replace_results: bool = False
+    allow_missing: int | None = None
+    overrides: tuple[tuple[str, str, Any], ...] = ()
+    until_idle_s: float | None = None
+    heartbeat: Path | None = None
+
+
+def load_with(path: Path, overrides: Iterable[tuple[str, str, Any]]) -> Config:
+    """Load a configuration in which some values are replaced.
+
+    Parameters
+    ----------
+    overrides
+        Section, key and value; section ``sources`` means every source folder.
+
+    Raises
+    ------
+    ConfigError
+        The file or a value is wrong.
+    """
+    values = read_yaml(path)
+    for section, key, value in overrides:
+        if section == "sources":
+            acquisition = values.get("acquisition")
+            sources = acquisition.get("sources") if isinstance(acquisition, dict) else None
+            for source in sources if isinstance(sources, list) else ():
+                if isinstance(source, dict):
+                    source[key] = value
+        elif isinstance(values.setdefault(section, {}), dict):
+            values[section][key] = value
+    return check_config(values, path)
+
+
+class Watcher:
+    """The watcher of one project.
+
+    Parameters
+    ----------
+    config_path
+        Configuration file; read again whenever it changes.
+    """
+
+    def __init__(self, config_path: Path, options: WatchOptions) -> None:
+        self._path = config_path
+        self._options = options
+        self._config_stamp = self._stamp()
+        self.config = load_with(config_path, options.overrides)
+        self._refresh_hook = find_refresh(
+            self.config.watch.refresh, self.config.watch.refresh_hooks
+        )
+        self._layout = project_layout(self.config)
+        self._sleeper = Sleeper()
+        self._stops = 0
+        self._event = False
+        self._snapshot = new_snapshot(now().isoformat())
+        self._written: Snapshot | None = None
+        self._busy_at = self._looked_at = time.monotonic()
+        self._trouble: str | None = None
+        self._intake = self._new_intake()
+        self._dispatcher = self._new_dispatcher() if options.direct else None
+
+    # ---------------------------------------------------------------------------------- settings
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def _new_intake(self) -> Intake[Any]:
+        domain: Domain[Any]
+        if self.config.project.pipeline == "lsm":
+            from opticstream_smk.trigger.lsm import LsmStrips
+
+            domain = LsmStrips(self.config, force=self._options.force)
+        else:
+            from opticstream_smk.trigger.psoct import PsoctBatches
+
+            domain = PsoctBatches(
+                self.config,
+                force=self._options.force,
+                replace_results=self._options.replace_results,
+                allow_missing=self._options.allow_missing,
+            )
+        return Intake(domain, Settler())
+
+    def _new_dispatcher(self) -> Dispatcher:
+        drivers = Drivers(self._layout, self.config.project.name, self._path, self._options.profile)
+        return Dispatcher(self.config, drivers, Goals(self.config))
+
+    def _reread(self) -> None:
+        """Take a changed configuration; a wrong one is reported and the last one stays."""
+        stamp = self._stamp()
+        if stamp == self._config_stamp:
+            return
+        self._config_stamp = stamp
+        try:
+            config = load_with(self._path, self._options.overrides)
+            if config.project != self.config.project:
+                raise ConfigError(
+                    f"{self._path}: section project was changed; end the watcher and start it again"
+                )
+            Plan(config, self._layout).check_grid()
+        except OpticStreamError as error:
+            self._trouble = str(error)
+            log.error("%s (the watcher goes on with the configuration that it has)", error)
+            return
+        self._trouble = None
+        log.info("%s has changed and is read again", self._path)
+        before, self.config = self.config, config
+        if (before.acquisition, before.watch) != (config.acquisition, config.watch):
+            self._intake = self._new_intake()
+        if self._dispatcher:
+            self._dispatcher.use(config)
+
+    # -------------------------------------------------------------------------------------- run
+    def stop(self) -> None:
+        """First call: take no more work, let jobs finish. Second call: end them."""
+        self._stops += 1
+
+    def run(self) -> int:
+        """Watch until stopped, or until idle. Returns the exit code."""
+        with ExitStack() as stack:
+            stack.callback(self._sleeper.close)
+            stack.enter_context(self._only_one())
+            stack.enter_context(self._sleeper.signals(self.stop))
+            self._recover()
+            stack.enter_context(self._observer())
+            notify_systemd("READY=1")
+            self._loop()
+        return 3 if self._options.until_idle_s is not None and self._has_failures() else 0
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        lock = self._layout.watcher_lock
+        with ExitStack() as stack:
+            if not stack.enter_context(locks.try_hold(lock)):
+                raise ServiceError(
+                    f"{self._layout.root} is being watched by {locks.describe_holder(lock)}; one "
+                    "watcher works on a project. End that one first, or leave it at work."
+                )
+            yield
+
+    @contextmanager
+    def _observer(self) -> Iterator[None]:
+        def wake() -> None:
+            self._event = True
+            self._sleeper.wake()
+
+        folders = [source.dir for source in self.config.acquisition.sources]
+        with observe(folders, self.config.watch.observer, wake):
+            yield
+
+    def _recover(self) -> None:
+        """Take over what an earlier watcher left, and have what is not true made again."""
+        Plan(self.config, self._layout).check_grid()
+        if self._dispatcher is None:
+            return
+        self._dispatcher.drivers.warm_up()
+        self._dispatcher.drivers.recover()
+        trigger = str(Path(sys.executable).with_name("optic-trigger"))
+        command = [trigger, "doctor", "--fix", "--config", str(self._path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for line in done.stdout.splitlines():
+            if not line.startswith(("note", "next:")) and " 0 repaired, 0 remaining" not in line:
+                log.warning("doctor: %s", line)
+        if done.returncode not in (0, 3):
+            log.error("doctor ended with %d: %s", done.returncode, done.stderr.strip())
+
+    def _loop(self) -> None:
+        next_look = 0.0
+        finishing = False
+        while True:
+            if self._stops and not finishing:
+                finishing = True
+                self._finish()
+            if finishing and (not self._dispatcher or not self._dispatcher.drivers.living):
+                break
+            if self._stops > 1 and self._dispatcher:
+                self._dispatcher.drivers.end()
+            if not finishing and time.monotonic() >= next_look:
+                next_look = self._look()
+            self._dispatch(take_more=not finishing)
+            self._publish()
+            if not finishing and self._is_idle():
+                log.info("idle for %g s: the watcher ends", self._options.until_idle_s)
+                break
+            self._sleep(next_look)
+            if self._event:
+                self._event = False
+                next_look = min(next_look, self._looked_at + self._shortest_look_s)
+
+    @property
+    def _shortest_look_s(self) -> float:
+        return min(_SHORTEST_LOOK_S, self.config.watch.poll_interval_s)
+
+    def _finish(self) -> None:
+        drivers = self._dispatcher.drivers.living if self._dispatcher else ()
+        if drivers:
+            log.info(
+                "stopping: no more work is taken, %d snakemake runs finish what they have begun "
+                "(a second signal ends them)",
+                len(drivers),
+            )
+            assert self._dispatcher is not None
+            self._dispatcher.drivers.finish()
+
+    def _look(self) -> float:
+        """Look at the source folders; returns when to look again."""
+        self._looked_at = time.monotonic()
+        self._reread()
+        try:
+            if self._intake.look() or self._intake.settler.is_busy:
+                self._busy_at = time.monotonic()
+        except OpticStreamError as error:
+            log.error("%s", error)
+        if self._options.heartbeat:
+            beat(self._options.heartbeat)
+        notify_systemd("WATCHDOG=1")
+        return self._looked_at + self.config.watch.poll_interval_s
+
+    def _dispatch(self, *, take_more: bool) -> None:
+        if self._dispatcher is None:
+            return
+        for end in self._dispatcher.reap():
+            self._refresh(end)
+        if take_more:
+            try:
+                self._dispatcher.dispatch()
+            except OpticStreamError as error:
+                log.error("%s", error)
+            except OSError as error:
+                log.error("%s cannot be read: %s", self._layout.root, error)
+        if self._dispatcher.drivers.living or (
+            self._dispatcher.queued and not self._dispatcher.holds
+        ):
+            self._busy_at = time.monotonic()
+
+    def _refresh(self, end: Ended) -> None:
+        batches = any("/batch-" in goal for goal in end.driver.goals)
+        if end.code == 0 and batches and end.driver.kind == "compute":
+            self._refresh_hook.run()
+
+    def _sleep(self, next_look: float) -> None:
+        at = time.monotonic()
+        until = next_look if not self._stops else at + _ADOPTED_LOOK_S
+        sentinels: list[int] = []
+        if self._dispatcher:
+            sentinels = self._dispatcher.drivers.sentinels
+            if any(driver.is_adopted for driver in self._dispatcher.drivers.living):
+                until = min(until, at + _ADOPTED_LOOK_S)
+            if self._dispatcher.next_try is not None:
+                until = min(until, max(self._dispatcher.next_try, at + 0.05))
+        self._sleeper.sleep(until - at, sentinels)
+
+    def _is_idle(self) -> bool:
+        limit = self._options.until_idle_s
+        return limit is not None and time.monotonic() - self._busy_at >= limit
+
+    def _has_failures(self) -> bool:
+        folders = [self._layout.state, *map(self._layout.mosaic_state, self._layout.mosaics())]
+        return any(any(folder.glob("*.failed")) for folder in folders)
+
+    # ---------------------------------------------------------------------------------- telling
+    def _publish(self) -> None:
+        """Replace the snapshot if anything in it has changed."""
+        settler = self._intake.settler
+        tracked = tuple(
+            Tracked(
+                where=self._intake.domain.describe(key),
+                unchanged_since=settler.unchanged_since(key),
+                quiet_s=sight.quiet_s,
+                note=sight.note,
+            )
+            for key, sight in self._intake.last.sights.items()
+        )
+        dispatcher = self._dispatcher
+        holds = (self._trouble,) if self._trouble else ()
+        snapshot = self._snapshot.model_copy(
+            update={
+                "tracked": tracked,
+                "queued": dispatcher.queued if dispatcher else (),
+                "waiting": dispatcher.waiting if dispatcher else (),
+                "drivers": dispatcher.running if dispatcher else (),
+                "holds": (*holds, *(dispatcher.holds if dispatcher else ())),
+            }
+        )
+        if snapshot != self._written:
+            write_snapshot(self._layout, snapshot)
+            self._written = snapshot
