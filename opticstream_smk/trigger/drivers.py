@@ -174,6 +174,9 @@ class Drivers:
             # Snakemake's own locks: a run that ends removes those of all others, and a killed one
             # leaves them. The watcher's runs have disjoint goals, and every stage locks its flag.
             "--nolock",
+            # A stage writes its flag last and at once: one that is there is complete, also when
+            # its snakemake was killed before it could make a note of that.
+            "--ignore-incomplete",
             *("--logger", "optic", "--nocolor"),
             *("--", *goals),
         )

@@ -90,9 +90,7 @@ class PsoctBatches:
     def _note_signatures(self, found: Discovery) -> bool:
         """Whether a batch that was entered has other files than before; it is then looked at."""
         changed = [
-            key
-            for key, signature in found.signatures.items()
-            if self._settled[key] != signature
+            key for key, signature in found.signatures.items() if self._settled[key] != signature
         ]
         for key in changed:
             del self._settled[key]
@@ -159,8 +157,6 @@ class PsoctBatches:
             log.error("%s", stale_message(batch))
         elif entry == "unchanged":
             log.info("[SKIP] %s: its files are known", batch.where)
-        else:
-            log.info("%s is ready: %s", batch.where, batch.progress)
         return entry == "written"
 
     def _may_lack(self, batch: RawBatch) -> bool:

@@ -7,6 +7,7 @@ tried again) may be lost at any moment and only costs time.
 import logging
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,13 +18,16 @@ from typing import Any
 from opticstream_smk.config import Config
 from opticstream_smk.config.load import check_config, read_yaml
 from opticstream_smk.errors import ConfigError, OpticStreamError, ServiceError
+from opticstream_smk.host.priority import PriorityKeeper, system_priority
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import now
+from opticstream_smk.trigger.counts import StateCounter
 from opticstream_smk.trigger.dispatch import Dispatcher
 from opticstream_smk.trigger.drivers import Drivers, Ended
 from opticstream_smk.trigger.goals import Goals
-from opticstream_smk.trigger.refresh import find_refresh
+from opticstream_smk.trigger.progress import Progress, open_progress
+from opticstream_smk.trigger.refresh import Refresher, find_refresh
 from opticstream_smk.trigger.settle import Domain, Intake, Settler
 from opticstream_smk.trigger.snapshot import Snapshot, Tracked, new_snapshot, write_snapshot
 from opticstream_smk.trigger.wake import Sleeper, beat, notify_systemd, observe
@@ -34,6 +38,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_LOOK_S = 1.0
 # Drivers of an earlier watcher cannot be waited for, only looked at.
 _ADOPTED_LOOK_S = 0.5
+_DOCTOR_LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class Watcher:
         self._refresh_hook = find_refresh(
             self.config.watch.refresh, self.config.watch.refresh_hooks
         )
+        self._refresher = Refresher()
         self._layout = project_layout(self.config)
         self._sleeper = Sleeper()
         self._stops = 0
@@ -123,6 +129,8 @@ class Watcher:
         self._trouble: str | None = None
         self._intake = self._new_intake()
         self._dispatcher = self._new_dispatcher() if options.direct else None
+        self._counter = StateCounter(self.config)
+        self._progress: Progress | None = None
 
     # ---------------------------------------------------------------------------------- settings
     def _stamp(self) -> tuple[int, int] | None:
@@ -166,6 +174,7 @@ class Watcher:
                     f"{self._path}: section project was changed; end the watcher and start it again"
                 )
             Plan(config, self._layout).check_grid()
+            find_refresh(config.watch.refresh, config.watch.refresh_hooks)
         except OpticStreamError as error:
             self._trouble = str(error)
             log.error("%s (the watcher goes on with the configuration that it has)", error)
@@ -175,6 +184,8 @@ class Watcher:
         before, self.config = self.config, config
         if (before.acquisition, before.watch) != (config.acquisition, config.watch):
             self._intake = self._new_intake()
+        self._refresh_hook = find_refresh(config.watch.refresh, config.watch.refresh_hooks)
+        self._counter = StateCounter(config)
         if self._dispatcher:
             self._dispatcher.use(config)
 
@@ -189,9 +200,13 @@ class Watcher:
             stack.callback(self._sleeper.close)
             stack.enter_context(self._only_one())
             stack.enter_context(self._sleeper.signals(self.stop))
+            notify_systemd("READY=1")
+            self._progress = open_progress(self._layout)
+            stack.callback(self._progress.close)
             self._recover()
             stack.enter_context(self._observer())
-            notify_systemd("READY=1")
+            stack.enter_context(self._priority())
+            stack.callback(self._refresher.wait)
             self._loop()
         return 3 if self._options.until_idle_s is not None and self._has_failures() else 0
 
@@ -216,6 +231,20 @@ class Watcher:
         with observe(folders, self.config.watch.observer, wake):
             yield
 
+    @contextmanager
+    def _priority(self) -> Iterator[None]:
+        """Keep up the priority of the acquisition software."""
+        watch = self.config.watch
+        if watch.protect_process is None:
+            yield
+            return
+        keeper = PriorityKeeper(watch.protect_process, system_priority(watch.protect_priority))
+        keeper.start()
+        try:
+            yield
+        finally:
+            keeper.stop()
+
     def _recover(self) -> None:
         """Take over what an earlier watcher left, and have what is not true made again."""
         Plan(self.config, self._layout).check_grid()
@@ -223,14 +252,28 @@ class Watcher:
             return
         self._dispatcher.drivers.warm_up()
         self._dispatcher.drivers.recover()
+        self._doctor()
+
+    def _doctor(self) -> None:
+        """Have the doctor withdraw what is not true; its own process, as it reads every flag."""
         trigger = str(Path(sys.executable).with_name("optic-trigger"))
         command = [trigger, "doctor", "--fix", "--config", str(self._path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        for line in done.stdout.splitlines():
-            if not line.startswith(("note", "next:")) and " 0 repaired, 0 remaining" not in line:
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            try:
+                while process.poll() is None and not self._stops:
+                    notify_systemd("WATCHDOG=1")
+                    self._sleeper.sleep(_DOCTOR_LOOK_S)
+            finally:
+                process.terminate()
+                process.wait()
+            output.seek(0)
+            lines = output.read().splitlines()
+        for line in lines:
+            if line.startswith(("withdrawn", "mended", "PROBLEM")):
                 log.warning("doctor: %s", line)
-        if done.returncode not in (0, 3):
-            log.error("doctor ended with %d: %s", done.returncode, done.stderr.strip())
+        if process.returncode not in (0, 3) and not self._stops:
+            log.error("the doctor ended with %d: %s", process.returncode, "\n".join(lines[-5:]))
 
     def _loop(self) -> None:
         next_look = 0.0
@@ -250,6 +293,7 @@ class Watcher:
             if not finishing and self._is_idle():
                 log.info("idle for %g s: the watcher ends", self._options.until_idle_s)
                 break
+            notify_systemd("WATCHDOG=1")
             self._sleep(next_look)
             if self._event:
                 self._event = False
@@ -281,7 +325,6 @@ class Watcher:
             log.error("%s", error)
         if self._options.heartbeat:
             beat(self._options.heartbeat)
-        notify_systemd("WATCHDOG=1")
         return self._looked_at + self.config.watch.poll_interval_s
 
     def _dispatch(self, *, take_more: bool) -> None:
@@ -304,7 +347,7 @@ class Watcher:
     def _refresh(self, end: Ended) -> None:
         batches = any("/batch-" in goal for goal in end.driver.goals)
         if end.code == 0 and batches and end.driver.kind == "compute":
-            self._refresh_hook.run()
+            self._refresher.run(self._refresh_hook)
 
     def _sleep(self, next_look: float) -> None:
         at = time.monotonic()
@@ -316,6 +359,8 @@ class Watcher:
                 until = min(until, at + _ADOPTED_LOOK_S)
             if self._dispatcher.next_try is not None:
                 until = min(until, max(self._dispatcher.next_try, at + 0.05))
+        if self._progress and self._progress.refresh_s is not None:
+            until = min(until, at + self._progress.refresh_s)
         self._sleeper.sleep(until - at, sentinels)
 
     def _is_idle(self) -> bool:
@@ -353,3 +398,5 @@ class Watcher:
         if snapshot != self._written:
             write_snapshot(self._layout, snapshot)
             self._written = snapshot
+        if self._progress:
+            self._progress.update(snapshot, self._counter.count())
