@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test golden lint generate clean
+.PHONY: setup demo test golden perf lint generate clean
 
 setup: $(STAMP)
 
@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
 	@# Where PYTHONDONTWRITEBYTECODE is set, every start would compile everything again.
-	$(BIN)/python -m compileall -q opticstream_smk
+	$(BIN)/python -m compileall -q opticstream_smk snakemake_logger_plugin_optic
 	touch $(STAMP)
 
 demo: setup
@@ -27,6 +27,10 @@ test: setup
 golden: setup
 	$(BIN)/python tests/psoct/golden_table.py
 	$(BIN)/python tests/registration/golden_table.py
+
+perf: setup
+	@for script in tests/perf/*.py; do \
+	  echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

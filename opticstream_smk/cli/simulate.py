@@ -1,4 +1,4 @@
-"""``optic-trigger simulate``: a synthetic acquisition, and how well it was processed."""
+"""``optic-trigger simulate``: an acquisition, synthetic or repeated, and how well it went."""
 
 import argparse
 import logging
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slow-writes", action="store_true", help="let files grow in place, with pauses"
     )
     psoct.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    _add_replay(actions)
     compare = actions.add_parser(
         "compare", help="compare the products of a project with the truth of its acquisition"
     )
@@ -37,9 +38,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_replay(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    replay = actions.add_parser(
+        "replay",
+        help="let the raw tiles of a recorded acquisition arrive again in another folder",
+    )
+    replay.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the acquisition; it is only read",
+    )
+    replay.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    replay.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="name the tiles as this configuration does; else as the preset that fits most files",
+    )
+    replay.add_argument("--limit", type=int, metavar="N", help="the first N tiles only")
+    replay.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is by chance")
+    how = replay.add_argument_group("how files are written")
+    how.add_argument(
+        "--interval-s", type=float, default=0.0, metavar="T", help="pause before each tile"
+    )
+    how.add_argument("--rate-mb-s", type=float, metavar="R", help="10^6 bytes per second at most")
+    how.add_argument(
+        "--slow-writes", action="store_true", help="let files grow in pieces, with pauses"
+    )
+    how.add_argument(
+        "--renames",
+        nargs="?",
+        const=".tmp",
+        choices=(".tmp", ".part"),
+        metavar="SUFFIX",
+        help="write under a temporary name, then rename; SUFFIX .tmp (as given without) or .part",
+    )
+    odd = replay.add_argument_group("what may happen")
+    odd.add_argument(
+        "--shuffle",
+        type=int,
+        default=0,
+        metavar="N",
+        help="out of order: each tile fewer than N places from its own",
+    )
+    odd.add_argument(
+        "--duplicates",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N tiles are written again later, in place, with the same content",
+    )
+    odd.add_argument(
+        "--twins",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N tiles get a second file with another number at its end: an error to be reported",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command. ``compare`` exits with 3 when a limit is missed."""
-    return _simulate(arguments) if arguments.action == "psoct" else _compare(arguments)
+    actions = {"psoct": _simulate, "replay": _replay, "compare": _compare}
+    return actions[arguments.action](arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -83,6 +147,34 @@ def _simulate(arguments: argparse.Namespace) -> int:
         progress=lambda done, total: log.info("tile %d of %d", done, total),
     )
     print(f"{arguments.out}: {len(result.tiles)} tiles, {len(result.written)} files written")
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from opticstream_smk.simulate.replay import ReplaySettings, replay
+
+    names = None
+    if arguments.config is not None:
+        from opticstream_smk.config.acquisition import input_names
+
+        names = input_names(given_config(arguments).acquisition)
+    settings = ReplaySettings(
+        interval_s=arguments.interval_s,
+        slow_writes=arguments.slow_writes,
+        temporary_suffix=arguments.renames,
+        shuffle=arguments.shuffle,
+        duplicates=arguments.duplicates,
+        twins=arguments.twins,
+        rate_mb_s=arguments.rate_mb_s,
+        limit=arguments.limit,
+        seed=arguments.seed,
+    )
+    done = replay(arguments.source, arguments.out, settings, names=names)
+    print(
+        f"{arguments.out}: {done.n_tiles} tiles, {len(done.companions)} other files, "
+        f"{done.n_duplicates} written again, {done.n_twins} second files; "
+        f"{done.n_bytes / 1e6:.1f} MB in {done.duration_s:.1f} s"
+    )
     return 0
 
 

@@ -16,7 +16,13 @@ from opticstream_smk.io.atomic import write_json
 from opticstream_smk.state import locks
 
 # What the server imports before it forks.
-PRELOAD = ["snakemake.cli", "opticstream_smk.workflow", "opticstream_smk.trigger.drive"]
+PRELOAD = [
+    "snakemake.cli",
+    "snakemake_logger_plugin_optic",
+    "opticstream_smk.state.events",
+    "opticstream_smk.trigger.drive",
+    "opticstream_smk.workflow",
+]
 
 
 @dataclass(frozen=True)
