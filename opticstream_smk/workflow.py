@@ -12,6 +12,7 @@ from opticstream_smk.config.load import check_config, read_yaml
 from opticstream_smk.errors import ConfigError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, makes_complex, project_layout
+from opticstream_smk.stages.resources import stage_resources
 
 
 def workflow_folder() -> Path:
@@ -49,7 +50,7 @@ class WorkflowProject:
 
     @cached_property
     def plan(self) -> Plan:
-        """What is ready, read once for each run of snakemake."""
+        """What is ready, looked at once for each run of snakemake."""
         return Plan(self.config, self.layout)
 
     @property
@@ -57,29 +58,15 @@ class WorkflowProject:
         """Whether batches have complex tiles of their own."""
         return makes_complex(self.config)
 
-    @property
-    def tile_memory_mb(self) -> int:
-        """Memory of one tile in flight."""
-        scan = self.config.acquisition
-        raw = max(scan.raw_tile_bytes(label) for label in scan.labels)
-        # Spectra, complex tile and its stack, each about twice the raw bytes, and the volumes.
-        return int(raw * 7 / 2**20) + 300
-
-    @property
-    def mosaic_memory_mb(self) -> int:
-        """Memory of one stitching or registration: some ten images of the whole canvas."""
-        scan = self.config.acquisition
-        pixels = max(
-            scan.columns(label) * scan.alines(label) * scan.rows(label) * scan.tile_size_y
-            for label in scan.labels
-        )
-        return int(pixels * 8 * 12 / 2**20) + 500
+    def memory_mb(self, stage: str) -> int:
+        """Memory of a job of a stage."""
+        return stage_resources(self.config, stage).memory_mb
 
     def batch_flags(self, mosaic: int, state: str) -> list[str]:
-        """Flags of every batch of a mosaic's grid."""
+        """Flags of every batch that a mosaic is made from."""
         return [
             self.layout.relative(self.layout.batch_flag(mosaic, batch, state))
-            for batch in self.plan.batches(mosaic)
+            for batch in self.plan.counted_batches(mosaic)
         ]
 
     def mosaic_flags(self, slice_: int, state: str) -> list[str]:

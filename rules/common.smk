@@ -37,7 +37,7 @@ def template_batches(wildcards):
 
 
 def mosaic_batches(wildcards):
-    """Every batch of a mosaic's grid, processed."""
+    """Every batch that a mosaic is made from, processed."""
     return PROJECT.batch_flags(int(wildcards.mosaic), "processed")
 
 

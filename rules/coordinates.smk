@@ -10,6 +10,8 @@ rule solve_coordinates:
     conda:
         "../envs/opticstream.yaml"
     threads: PROJECT.config.run.stitch_threads
+    resources:
+        mem_mb=PROJECT.memory_mb("solve_coordinates"),
     params:
         config=PROJECT.config_path,
     shell:

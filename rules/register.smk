@@ -11,7 +11,7 @@ rule register_slice:
         "../envs/opticstream.yaml"
     threads: PROJECT.config.run.register_threads
     resources:
-        mem_mb=PROJECT.mosaic_memory_mb,
+        mem_mb=PROJECT.memory_mb("register_slice"),
     params:
         config=PROJECT.config_path,
     shell:
@@ -35,6 +35,8 @@ rule qc_slice:
         "benchmarks/qc_slice/slice-{slice}.tsv"
     conda:
         "../envs/opticstream.yaml"
+    resources:
+        mem_mb=PROJECT.memory_mb("qc_slice"),
     params:
         config=PROJECT.config_path,
     shell:

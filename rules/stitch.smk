@@ -12,7 +12,7 @@ rule stitch_enface:
         "../envs/opticstream.yaml"
     threads: PROJECT.config.run.stitch_threads
     resources:
-        mem_mb=PROJECT.mosaic_memory_mb,
+        mem_mb=PROJECT.memory_mb("stitch_enface"),
     params:
         config=PROJECT.config_path,
     shell:
@@ -36,6 +36,8 @@ rule qc_mosaic:
         "benchmarks/qc_mosaic/mosaic-{mosaic}.tsv"
     conda:
         "../envs/opticstream.yaml"
+    resources:
+        mem_mb=PROJECT.memory_mb("qc_mosaic"),
     params:
         config=PROJECT.config_path,
     shell:

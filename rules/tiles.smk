@@ -11,7 +11,7 @@ rule convert_complex:
         "../envs/opticstream.yaml"
     threads: PROJECT.config.run.tile_threads
     resources:
-        mem_mb=PROJECT.tile_memory_mb,
+        mem_mb=PROJECT.memory_mb("convert_complex"),
     params:
         config=PROJECT.config_path,
     shell:
@@ -32,7 +32,7 @@ rule process_tiles:
         "../envs/opticstream.yaml"
     threads: PROJECT.config.run.tile_threads
     resources:
-        mem_mb=PROJECT.tile_memory_mb,
+        mem_mb=PROJECT.memory_mb("process_tiles"),
     params:
         config=PROJECT.config_path,
     shell:
@@ -57,6 +57,8 @@ rule qc_tiles:
         "benchmarks/qc_tiles/mosaic-{mosaic}_batch-{batch}.tsv"
     conda:
         "../envs/opticstream.yaml"
+    resources:
+        mem_mb=PROJECT.memory_mb("qc_tiles"),
     params:
         config=PROJECT.config_path,
     shell:

@@ -72,19 +72,22 @@ def _run(arguments: argparse.Namespace) -> int:
     from opticstream_smk.config import find_config, load_config
 
     config = load_config(find_config(arguments.config))
+    place = _place(config, arguments, needed)
+    _protect_acquisition(config)
     if arguments.stage in ("qc_mosaic", "qc_slice"):
         from opticstream_smk.qc import overview
+        from opticstream_smk.stages.resources import hold_resources
 
-        if arguments.stage == "qc_mosaic":
-            overview.write_mosaic_overview(config, arguments.mosaic)
-        else:
-            overview.write_slice_overview(config, arguments.slice)
+        with hold_resources(config, arguments.stage, place, threads=arguments.threads):
+            if arguments.stage == "qc_mosaic":
+                overview.write_mosaic_overview(config, arguments.mosaic)
+            else:
+                overview.write_slice_overview(config, arguments.slice)
         return 0
 
     from opticstream_smk.stages import find_stage
     from opticstream_smk.stages.stage import run_stage
 
-    place = _place(config, arguments, needed)
     run_stage(
         find_stage(arguments.stage),
         config,
@@ -94,6 +97,20 @@ def _run(arguments: argparse.Namespace) -> int:
         skip_if_running=arguments.skip_if_running,
     )
     return 0
+
+
+def _protect_acquisition(config: "Config") -> None:
+    """Keep out of its way; before numerical libraries are imported, which start threads."""
+    from opticstream_smk.host.affinity import settle_process
+    from opticstream_smk.host.tokens import token_folder
+    from opticstream_smk.io.throttle import limit_reading
+
+    settle_process(config.run)
+    limit_reading(
+        config.run.read_limit_mb_s,
+        token_folder(config.run),
+        [source.dir for source in config.acquisition.sources],
+    )
 
 
 def _place(config: "Config", arguments: argparse.Namespace, needed: tuple[str, ...]) -> "Place":

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from opticstream_smk.config.model import Config
+from opticstream_smk.config.path_map import check_keys, map_folder
 from opticstream_smk.errors import ConfigError
 
 # Names of the OCT design document (its sections 8.2 and 8.3), flat or inside their section.
@@ -148,7 +149,10 @@ def check_config(values: dict[str, Any], path: Path) -> Config:
             f"{path}: {error.error_count()} problem(s)\n{offences}\n"
             "`optic-trigger config default` prints every key with its meaning."
         ) from error
-    return _absolute(config, path.resolve().parent)
+    try:
+        return _absolute(config, path.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _resolve_aliases(values: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -203,12 +207,25 @@ def _field_names(parents: list[Any]) -> list[str]:
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    """Make every path absolute without following links: links are how labs move disks."""
+    """Make every path absolute without following links: links are how labs move disks.
+
+    Folders of raw data are written as the acquisition host names them, or as this one does.
+    """
+
+    def absolute(path: Path) -> Path:
+        return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100  # keeps links
 
     def resolve(path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100  # keeps links
+        return None if path is None else absolute(path)
+
+    check_keys(config.watch.path_map)
+    path_map = {key: absolute(place) for key, place in config.watch.path_map.items()}
+
+    def source_folder(index: int, folder: Path) -> Path:
+        try:
+            return absolute(map_folder(str(folder), path_map))
+        except ConfigError as error:
+            raise ConfigError(f"acquisition.sources[{index}].dir: {error}") from error
 
     phase = config.acquisition.phase_calibration
     if phase is not None:
@@ -219,8 +236,8 @@ def _absolute(config: Config, base: Path) -> Config:
         update={
             "phase_calibration": phase,
             "sources": tuple(
-                source.model_copy(update={"dir": resolve(source.dir)})
-                for source in config.acquisition.sources
+                source.model_copy(update={"dir": source_folder(index, source.dir)})
+                for index, source in enumerate(config.acquisition.sources)
             ),
             "calibration_file": resolve(config.acquisition.calibration_file),
             "dispersion_file": resolve(config.acquisition.dispersion_file),
@@ -232,5 +249,11 @@ def _absolute(config: Config, base: Path) -> Config:
         surface = str(resolve(Path(processing.surface)))
         processing = processing.model_copy(update={"surface": surface})
     return config.model_copy(
-        update={"project": project, "acquisition": acquisition, "processing": processing}
+        update={
+            "project": project,
+            "acquisition": acquisition,
+            "processing": processing,
+            "watch": config.watch.model_copy(update={"path_map": path_map}),
+            "run": config.run.model_copy(update={"token_dir": resolve(config.run.token_dir)}),
+        }
     )

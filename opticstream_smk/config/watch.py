@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from opticstream_smk.config.section import Section
+from opticstream_smk.host.priority import parse_nice
 
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -72,3 +73,11 @@ class WatchSection(Section):
         description="Its priority: idle, below_normal, normal, above_normal, high, realtime, or a "
         "nice value from -20 to 19.",
     )
+
+    @field_validator("protect_priority", mode="before")
+    @classmethod
+    def _priority_parses(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int) else value  # YAML reads -5 as a number
+        if isinstance(text, str):
+            parse_nice(text)
+        return text

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError
+from opticstream_smk.io import throttle
 from opticstream_smk.io.atomic import write_with
 
 NIFTI1_LONGEST_AXIS = 32767  # dim is int16
@@ -69,6 +70,8 @@ def write_image(
 def read_array(path: Path, *, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
     """Read an (X, Y[, Z]) array as stored, memory-mapped where the file allows it.
 
+    Files of the acquisition are first brought into the page cache where reading is limited.
+
     Raises
     ------
     IncompleteInputError
@@ -77,6 +80,7 @@ def read_array(path: Path, *, shape: tuple[int, ...] | None = None) -> NDArray[A
         Not NIfTI, truncated, or not of ``shape``.
     """
     try:
+        throttle.read_ahead(path)
         image = nibabel.load(path, mmap="c")
         array: NDArray[Any] = np.asanyarray(image.dataobj)
     except FileNotFoundError as error:

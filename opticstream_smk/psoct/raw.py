@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError, CorruptInputError, IncompleteInputError
+from opticstream_smk.io import throttle
 
 # 348 B NIfTI-1 header + 4 B extension flag; the acquisition writes nothing else before the data.
 HEADER_BYTES = 352
@@ -46,7 +47,8 @@ def read_spectral(
         Bits per count.
     in_memory : bool
         Read 16-bit counts at once instead of mapping the file. A mapped file that is cut short
-        while it is used ends the process by a signal, without a word.
+        while it is used ends the process by a signal, without a word; and the limit on reading
+        (`io.throttle`), which all other reading obeys, knows nothing of pages that are touched.
 
     Returns
     -------
@@ -117,15 +119,18 @@ def read_spectral(
 
 
 def _read(path: Path, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    content = np.empty(count, dtype)
     try:
-        content = np.fromfile(path, dtype=dtype, count=count, offset=offset)
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            came = throttle.read_into(file, content.view(np.uint8)) // dtype.itemsize
     except OSError as error:
         raise CorruptInputError(
             f"raw tile {path} cannot be read ({error.strerror}). Check its rights and the disk."
         ) from error
-    if content.size < count:
+    if came < count:
         raise CorruptInputError(
-            f"raw tile {path} was cut short while it was read: {content.size} of {count} values "
+            f"raw tile {path} was cut short while it was read: {came} of {count} values "
             "came. Restore the file and process it again."
         )
     return content

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from opticstream_smk.config import Config
 from opticstream_smk.errors import OpticStreamError
-from opticstream_smk.io import nifti
+from opticstream_smk.io import nifti, throttle
 from opticstream_smk.io.pictures import write_jpeg
+from opticstream_smk.plan import image_list
 from opticstream_smk.stages.inputs import read_raw
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tiles import ready_tiles, unchanged_raw
-from opticstream_smk.state.flags import TileCount, file_input
+from opticstream_smk.state.flags import file_input
 
 
 def params(config: Config, _acquisition: str) -> Mapping[str, Any]:
@@ -46,7 +47,8 @@ def compute(context: StageContext) -> Outcome:
     warnings = []
     pictures = []
     inputs = []
-    for image in context.images:
+    tiles = context.tiles
+    for image in tiles.done:
         tile: dict[str, NDArray[Any]] = {}
         for name in ("dBI", "O3D", "surf", *processing.modalities):
             path = layout.processed_tile(context.mosaic, image, name)
@@ -67,25 +69,36 @@ def compute(context: StageContext) -> Outcome:
             warnings.append(f"image {image:04d}: {listed}")
         pictures.append(tile_panels(f"image {image:04d}", tile, found, **window))
     title = f"{context.config.project.name}: {context.place}, {context.acquisition}"
+    if tiles.missing:
+        title += f"; images {image_list(tiles.missing)} missing"
     write_jpeg(products(context)[0], batch_contact_sheet(pictures, title, limits=limits))
     return Outcome(
         inputs=tuple(inputs),
         outputs=tuple(products(context)),
-        tiles=TileCount(done=tuple(context.images)),
+        tiles=tiles,
         numbers=numbers,
         warnings=tuple(warnings),
     )
 
 
 def _raw(context: StageContext, image: int) -> NDArray[np.uint16] | None:
-    """Spectra of a tile, as far as they are still there: they may have been archived away."""
-    if context.config.acquisition.complex_is_input:
+    """Spectra of the B-lines that are measured; None when the tile was archived away."""
+    from opticstream_smk.qc.tile_numbers import sampled_blines
+
+    scan = context.config.acquisition
+    if scan.complex_is_input:
         return None
     try:
         path = Path(unchanged_raw(ready_tiles(context)[image]).path)
-        return read_raw(context.config, context.acquisition, path, in_memory=False)
+        spectra = read_raw(context.config, context.acquisition, path, in_memory=False)
     except OpticStreamError:
         return None
+    sampled = []
+    for y in sampled_blines(len(spectra)):
+        if isinstance(spectra, np.memmap):  # is read only now
+            throttle.wait_for(spectra[y].nbytes * scan.illuminations)
+        sampled.append(np.array(spectra[y]))
+    return np.stack(sampled)
 
 
 STAGE = Stage(

@@ -14,7 +14,9 @@ from opticstream_smk.errors import OpticStreamError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, project_state
 from opticstream_smk.stages.guard import enter_stage
+from opticstream_smk.stages.resources import hold_resources
 from opticstream_smk.state import locks
+from opticstream_smk.state.failures import earlier_attempts, failure_extra
 from opticstream_smk.state.flags import (
     Flag,
     InputFile,
@@ -71,11 +73,19 @@ class StageContext:
         return self.place.mosaic
 
     @property
-    def images(self) -> range:
-        """Tiles of the batch."""
+    def tiles(self) -> TileCount:
+        """Tiles of the batch, as its ``.ready`` lists them; all of its column without one."""
         assert self.place.batch is not None
+        ready = read_flag(self.layout.batch_flag(self.mosaic, self.place.batch, "ready"))
+        if ready is not None:
+            return ready.tiles
         rows = self.config.acquisition.rows(self.acquisition)
-        return naming.images_of_batch(self.place.batch, rows)
+        return TileCount(done=tuple(naming.images_of_batch(self.place.batch, rows)))
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Tiles of the batch that are there."""
+        return self.tiles.done
 
     @property
     def acquisition(self) -> str:
@@ -166,19 +176,26 @@ def run_stage(
     A stage whose flag is present has nothing to do, unless it is forced. Otherwise everything
     downstream of the flag is withdrawn first, so that flags stay true while the products change.
     A second run of the same stage at the same place waits for the first and returns its flag, or
-    with ``skip_if_running`` returns None at once.
+    with ``skip_if_running`` returns None at once. What the stage takes of its host is waited for
+    only then, so that whoever waits for a flag holds nothing that others need.
 
     Raises
     ------
     OpticStreamError
         The stage failed. There is no flag; a ``.failed`` record says why.
     """
-    context = stage_context(stage, config, place, threads=threads)
-    layout = context.layout
     state = project_state(config)
+    layout = state.layout
     path = flag_path(layout, place, stage.flag)
     asked = now()
     lock = layout.lock(path)
+    try:
+        context = stage_context(stage, config, place, threads=threads)
+    except OpticStreamError as error:
+        # A file that the configuration names cannot be read. What is done stays done.
+        if not path.exists() and not locks.is_held(lock):
+            _Run(stage, StageContext(config, layout, place, ""), state).refuse(error)
+        raise
     status: Status = "running" if locks.is_held(lock) else "pending"
     if enter_stage(status, force=force, skip_if_running=skip_if_running) == "skipped":
         log.info("%s %s is left to %s", stage.name, place, locks.describe_holder(lock))
@@ -194,11 +211,12 @@ def run_stage(
         run = _Run(stage, context, state)
         run.start()
         try:
-            outcome = stage.compute(context)
+            with hold_resources(config, stage.name, place, threads=threads):
+                outcome = stage.compute(context)
+            return run.finish(outcome)
         except Exception as error:
             run.fail(error)
             raise
-        return run.finish(outcome)
 
 
 class _Run:
@@ -212,11 +230,16 @@ class _Run:
         self._clock = time.monotonic()
         self._attempt = 1
 
+    def refuse(self, error: Exception) -> None:
+        """Record why the stage cannot even start; nothing is withdrawn."""
+        with self.state.open(self._record_place()) as node:
+            self._attempt = earlier_attempts(node.get("failed"), self._flag_name) + 1
+        self.fail(error)
+
     def start(self) -> None:
         """Withdraw the flag and all downstream, and record the start."""
         with self.state.open(self._record_place()) as node:
-            failed = node.get("failed")
-            self._attempt = int(failed.extra.get("attempts", 0)) + 1 if failed else 1
+            self._attempt = earlier_attempts(node.get("failed"), self._flag_name) + 1
             if self.stage.starts_level(self.context.config):
                 node.add("started", self._flag("started", extra=self._attempt_record()))
         with self.state.open(self.context.place) as node:
@@ -228,11 +251,13 @@ class _Run:
         kind = error.kind if isinstance(error, OpticStreamError) else "internal"
         extra = {
             **self._attempt_record(),
-            "flag": flag_path(self.context.layout, self.context.place, self.stage.flag).name,
-            "kind": kind,
-            "error": str(error) or type(error).__name__,
-            "attempts": self._attempt,
-            "next_try": None,
+            **failure_extra(
+                self.context.config.run.retry,
+                flag=self._flag_name,
+                kind=kind,
+                error=str(error) or type(error).__name__,
+                attempts=self._attempt,
+            ),
         }
         record = self._flag("failed", tiles=TileCount(missing=images), extra=extra)
         try:
@@ -261,6 +286,10 @@ class _Run:
             project.node(self.context.place).add(self.stage.flag, flag)
         log.info("%s %s done in %.1f s", self.stage.name, self.context.place, flag.duration_s)
         return flag
+
+    @property
+    def _flag_name(self) -> str:
+        return flag_path(self.context.layout, self.context.place, self.stage.flag).name
 
     def _record_place(self) -> Place:
         """Where started and failed are recorded; a template has no records of its own."""

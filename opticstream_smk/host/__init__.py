@@ -1,0 +1,1 @@
+"""The host: what its jobs share, and what keeps them from disturbing the acquisition."""
