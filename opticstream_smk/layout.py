@@ -1,9 +1,12 @@
 """Paths in a project folder: the only place where they are built."""
 
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from opticstream_smk import naming
+from opticstream_smk.naming import lsm
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,15 @@ class ProjectLayout:
 
     def mosaics(self) -> list[int]:
         """Mosaics that have a folder, in order."""
-        return sorted(
-            number
-            for entry in _entries(self.root)
-            if (number := naming.parse_mosaic_folder(entry.name)) and entry.is_dir()
-        )
+        try:
+            with os.scandir(self.root) as entries:
+                return sorted(
+                    number
+                    for entry in entries
+                    if (number := naming.parse_mosaic_folder(entry.name)) and entry.is_dir()
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def complex_tile(self, mosaic: int, image: int) -> Path:
         """Complex tile."""
@@ -127,9 +134,36 @@ class ProjectLayout:
         return self.state / ".locks" / "watcher.lock"
 
     @property
+    def logs(self) -> Path:
+        """Logs of stages, one folder for each, of drivers and of the watcher."""
+        return self.root / "logs"
+
+    @property
+    def watcher_log(self) -> Path:
+        """What the watcher of a project says."""
+        return self.logs / "watcher.log"
+
+    @property
     def drivers(self) -> Path:
         """Records of the watcher's snakemake runs."""
         return self.control / "drivers"
+
+    def driver_record(self, driver: str) -> Path:
+        """What a snakemake run of the watcher was asked for, and how it ended."""
+        return self.drivers / f"{driver}.json"
+
+    def driver_lock(self, driver: str) -> Path:
+        """Lock that a snakemake run of the watcher holds as long as it lives."""
+        return self.state / ".locks" / f"driver-{driver}.lock"
+
+    def driver_log(self, driver: str) -> Path:
+        """What a snakemake run of the watcher says."""
+        return self.logs / "drivers" / f"{driver}.log"
+
+    @property
+    def preflight_picture(self) -> Path:
+        """The first tile as ``preflight`` saw it."""
+        return self.report / "preflight.jpg"
 
     # ------------------------------------------------------------------------------- pictures
     def batch_picture(self, mosaic: int, batch: int) -> Path:
@@ -152,9 +186,41 @@ class ProjectLayout:
         except ValueError:
             return str(path)
 
+    # ----------------------------------------------------------------------------- light sheet
+    def channel(self, slice_: int, channel: int) -> Path:
+        """Folder of a channel (camera) of a light-sheet slice."""
+        return self.root / naming.slice_stem(slice_) / lsm.channel_stem(channel)
 
-def _entries(folder: Path) -> list[Path]:
+    def channel_state(self, slice_: int, channel: int) -> Path:
+        """Flags of a channel and its strips."""
+        return self.channel(slice_, channel) / "state"
+
+    def channel_flag(self, slice_: int, channel: int, state: str) -> Path:
+        """Flag of a channel."""
+        return self.channel_state(slice_, channel) / f"{lsm.channel_stem(channel)}.{state}"
+
+    def strip_flag(self, slice_: int, channel: int, strip: int, state: str) -> Path:
+        """Flag of a strip."""
+        return self.channel_state(slice_, channel) / f"{lsm.strip_stem(strip)}.{state}"
+
+    def channels(self) -> list[tuple[int, int]]:
+        """Slice and channel of every channel that has a folder, in order."""
+        return sorted(
+            {
+                (slice_, channel)
+                for slice_, folder in _numbered(self.root, lsm.parse_slice_folder)
+                for channel, _ in _numbered(folder, lsm.parse_channel_folder)
+            }
+        )
+
+
+def _numbered(folder: Path, parse: Callable[[str], int | None]) -> Iterator[tuple[int, Path]]:
+    """Numbers and paths of the folders in a folder whose names have a number."""
     try:
-        return list(folder.iterdir())
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                number = parse(entry.name)
+                if number and entry.is_dir():
+                    yield number, Path(entry.path)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return

@@ -1,0 +1,32 @@
+import re
+
+from opticstream_smk.layout import ProjectLayout
+from opticstream_smk.report.stage_logs import STAGE_OF_FLAG, stage_log
+from opticstream_smk.stages import NAMES, find_stage
+from opticstream_smk.state.places import batch_place, mosaic_place, slice_place, tilemap_place
+
+PLACES = {
+    "batch": batch_place(12, 3),
+    "mosaic": mosaic_place(12),
+    "slice": slice_place(6),
+    "tilemap": tilemap_place("tilted"),
+}
+WILDCARDS = {"mosaic": "12", "batch": "003", "slice": "06", "acquisition": "tilted"}
+
+
+def test_every_stage_is_known_by_its_flag():
+    stages = [find_stage(name) for name in NAMES]
+    assert {(s.level, s.flag): s.name for s in stages} == dict(STAGE_OF_FLAG)
+
+
+def test_logs_are_where_the_rules_write_them(repo, tmp_path):
+    rules = "".join(path.read_text() for path in (repo / "rules").glob("*.smk"))
+    logs = re.findall(r'"(logs/(\w+)/[^"]*)"', rules)
+    levels = {name: level for (level, _), name in STAGE_OF_FLAG.items()}
+    found = {stage: pattern.format(**WILDCARDS) for pattern, stage in logs if stage in levels}
+    layout = ProjectLayout(tmp_path)
+    expected = {
+        stage: layout.relative(stage_log(layout, stage, PLACES[level]))
+        for stage, level in levels.items()
+    }
+    assert found == expected
