@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError, OpticStreamError
+from opticstream_smk.io.checksum import raw_sha256
 from opticstream_smk.stages.stage import Outcome, StageContext, TilesFailedError
 from opticstream_smk.state.flags import InputFile, TileCount, file_input, read_flag
 from opticstream_smk.state.receipts import Receipt, read_receipt, write_receipt
@@ -59,6 +60,11 @@ def run_tiles(context: StageContext, work: TileWork) -> Outcome:
             log.info("tile %d of %d: image %04d %s", number, len(raw), image, how)
     if errors:
         raise _tiles_failed(context, errors, len(receipts))
+    if ready_tiles(context) != raw:
+        raise IncompleteInputError(
+            f"{context.place}: its raw files were replaced while it was processed. Nothing to do: "
+            "the watcher, or the next snakemake, processes the new ones; the others are kept."
+        )
     return Outcome(
         inputs=tuple(receipt.input for receipt in receipts.values()),
         outputs=tuple(
@@ -66,7 +72,7 @@ def run_tiles(context: StageContext, work: TileWork) -> Outcome:
             for receipt in receipts.values()
             for output in receipt.outputs
         ),
-        tiles=TileCount(done=tuple(receipts)),
+        tiles=TileCount(done=tuple(receipts), missing=context.tiles.missing),
         numbers=_means(receipts),
     )
 
@@ -82,7 +88,10 @@ def ready_tiles(context: StageContext) -> dict[int, InputFile]:
 
 
 def ready_files(context: StageContext) -> dict[int, dict[str, InputFile]]:
-    """Raw files of a batch by image number and modality, as its ``.ready`` lists them."""
+    """Raw files of a batch by image number and modality, as its ``.ready`` lists them.
+
+    A tile that lacks one of its files is missing; its other files are left out.
+    """
     path = context.layout.batch_flag(context.mosaic, context.place.batch or 0, "ready")
     ready = read_flag(path)
     if ready is None:
@@ -90,10 +99,11 @@ def ready_files(context: StageContext) -> dict[int, dict[str, InputFile]]:
             f"{context.place} is not ready: there is no {path}. Run `optic-trigger scan`; it says "
             "what the batch waits for."
         )
-    found: dict[int, dict[str, InputFile]] = {}
+    found: dict[int, dict[str, InputFile]] = {image: {} for image in ready.tiles.done}
     for file in ready.inputs:
         keys = file.model_extra or {}
-        found.setdefault(int(keys["image"]), {})[str(keys["modality"])] = file
+        if keys["image"] in found:
+            found[keys["image"]][str(keys["modality"])] = file
     return found
 
 
@@ -105,7 +115,7 @@ def unchanged_raw(raw: InputFile) -> InputFile:
     IncompleteInputError
         It has vanished.
     CorruptInputError
-        It was truncated or replaced.
+        It was truncated or replaced, or is not what the checksum beside it says.
     """
     path = Path(raw.path)
     try:
@@ -126,7 +136,22 @@ def unchanged_raw(raw: InputFile) -> InputFile:
             f"raw tile {path} was written again after its batch became ready. If that is meant, "
             "run `optic-trigger scan`, which takes the new file, then snakemake again."
         )
+    if raw.sha256 is not None and (content := _sha256(path)) != raw.sha256:
+        raise CorruptInputError(
+            f"raw tile {path} is not what the checksum beside it says: its SHA-256 is {content}, "
+            f"{path.name}.sha256 has {raw.sha256}. Copy the tile again from the acquisition host."
+        )
     return raw
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return raw_sha256(path)
+    except OSError as error:
+        raise CorruptInputError(
+            f"raw tile {path} cannot be read ({error.strerror}); correct its permissions, or copy "
+            "it again"
+        ) from error
 
 
 def _one_tile(context: StageContext, work: TileWork, image: int) -> tuple[Receipt, bool]:

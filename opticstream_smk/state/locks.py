@@ -18,6 +18,7 @@ HEARTBEAT_S = 5.0
 # A holder that has not beaten for this long is dead: 12 beats, more than NFS caches attributes.
 DEAD_AFTER_S = 60.0
 _POLL_S = 0.2
+_TRIES = 3
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,12 @@ def try_hold(path: Path) -> Iterator[bool]:
         Whether it is held now; False when a living process has it.
     """
     descriptor = _open(path)
-    if not _try_flock(descriptor) or _held_elsewhere(descriptor, path):
+    for _ in range(_TRIES):
+        is_free = _try_flock(descriptor)
+        if is_free:
+            break
+        time.sleep(_POLL_S)  # somebody who only asks `is_held` has the lock for an instant
+    if not is_free or _held_elsewhere(descriptor, path):
         os.close(descriptor)
         yield False
         return
@@ -93,11 +99,11 @@ def _held(descriptor: int) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock. A snapshot, for display and for doctor."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)  # those who may only look ask too
     except OSError:
         return False
     try:
-        if not _try_flock(descriptor):
+        if not _try_flock(descriptor, fcntl.LOCK_SH):
             return True
         return _held_elsewhere(descriptor, path)
     finally:
@@ -127,9 +133,9 @@ def _open(path: Path) -> int:
         raise write_error(path, error) from error
 
 
-def _try_flock(descriptor: int) -> bool:
+def _try_flock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -143,9 +149,12 @@ def _held_elsewhere(descriptor: int, path: Path) -> bool:
     beaten = os.fstat(descriptor).st_mtime
     # Both times come from the file server, so that the clocks of the hosts do not matter.
     now_file = path.with_name(f".{path.name}.{host_name()}.now")
-    now_file.touch()
-    now = now_file.stat().st_mtime
-    now_file.unlink(missing_ok=True)
+    try:
+        now_file.touch()
+        now = now_file.stat().st_mtime
+        now_file.unlink(missing_ok=True)
+    except OSError:  # those who may only look have to believe their own clock
+        now = time.time()
     return now - beaten < DEAD_AFTER_S
 
 

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from opticstream_smk.config import Config
@@ -13,6 +12,7 @@ from opticstream_smk.errors import OpticStreamError
 from opticstream_smk.estimate import format_bytes
 from opticstream_smk.plan import project_layout, project_state
 from opticstream_smk.state import locks
+from opticstream_smk.state.failures import earlier_attempts, failure_extra
 from opticstream_smk.state.flags import Flag, now
 from opticstream_smk.state.places import FLAGS, Place, flag_path, tilemap_place
 from opticstream_smk.trigger.control import paused
@@ -152,15 +152,11 @@ class Dispatcher:
         error = (
             f"{place}: the stage that makes {flag} ended without a word ("
             f"{locks.describe_holder(lock)}): killed, or out of memory. Its log is under "
-            f"{self._layout.root / 'logs'}; run.memory_mb and run.cores limit what runs at a time."
+            f"{self._layout.logs}; run.memory_mb and run.cores limit what runs at a time."
         )
         os.truncate(lock, 0)
         at = now()
         with project_state(self._config).open(place) as node:
-            before = node.get("failed")
-            same = before is not None and before.extra.get("flag") == flag
-            attempts = int(before.extra.get("attempts", 0)) + 1 if before and same else 1
-            wait_s = self._config.run.retry.resource.wait_s(attempts)
             failed = Flag(
                 flag=node.path("failed").name,
                 project=self._config.project.name,
@@ -169,13 +165,13 @@ class Dispatcher:
                 started=at,
                 finished=at,
                 duration_s=0.0,
-                extra={
-                    "flag": flag,
-                    "kind": "resource",
-                    "error": error,
-                    "attempts": attempts,
-                    "next_try": next_try(at, wait_s),
-                },
+                extra=failure_extra(
+                    self._config.run.retry,
+                    flag=flag,
+                    kind="resource",
+                    error=error,
+                    attempts=earlier_attempts(node.get("failed"), flag) + 1,
+                ),
             )
             node.add("failed", failed)
 
@@ -266,11 +262,6 @@ class Dispatcher:
                 )
             fitting.append(goal)
         return fitting, None
-
-
-def next_try(at: datetime, wait_s: float | None) -> str | None:
-    """Time of the next attempt as a record has it."""
-    return None if wait_s is None else (at + timedelta(seconds=wait_s)).isoformat()
 
 
 def share_out(goals: Sequence[Goal], free: int) -> list[list[Goal]]:

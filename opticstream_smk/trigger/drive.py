@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def drive(order: Order) -> None:
         if record is None:
             os._exit(0)  # a new watcher has taken this driver for dead and given its goals away
         code = _snakemake(order.argv)
-        write_json(order.record, {**record, "code": code})
+        write_json(order.record, {**record, "code": code, "cpu_s": time.process_time()})
         sys.stdout.flush()
         sys.stderr.flush()
         # Interpreter shutdown would wait a second for one of snakemake's threads.

@@ -132,9 +132,9 @@ class Drivers:
             id=name,
             kind=kind,
             goals=tuple(goals),
-            record=self._layout.drivers / f"{name}.json",
-            lock=self._layout.state / ".locks" / f"driver-{name}.lock",
-            log=self._layout.root / "logs" / "drivers" / f"{name}.log",
+            record=self._layout.driver_record(name),
+            lock=self._layout.driver_lock(name),
+            log=self._layout.driver_log(name),
             since=time.monotonic(),
         )
         write_json(
@@ -227,8 +227,8 @@ class Drivers:
             kind="qc" if record.get("kind") == "qc" else "compute",
             goals=tuple(map(str, record.get("goals", ()))),
             record=path,
-            lock=self._layout.state / ".locks" / f"driver-{path.stem}.lock",
-            log=self._layout.root / "logs" / "drivers" / f"{path.stem}.log",
+            lock=self._layout.driver_lock(path.stem),
+            log=self._layout.driver_log(path.stem),
             since=float(record.get("since", 0)) if same_boot else time.monotonic(),
         )
 

@@ -53,11 +53,14 @@ class PsoctBatches:
         )
         self._clock = clock
         self._recheck_at = clock() + config.watch.recheck_s
-        # Batches whose files are those of their .ready, with what is seen of them without a stat.
-        self._settled: dict[BatchKey, int] = {}
+        # Entered batches with their files then. What is not processed yet is looked at each time:
+        # an acquisition may send a tile again. Processed ones are known by what costs no stat.
+        self._entered: dict[BatchKey, RawBatch] = {}
+        self._finished: dict[BatchKey, int] = {}
         self._seen: dict[BatchKey, RawBatch] = {}
-        # Batches that have no record of a problem with their files.
+        # Batches that have no record of a problem with their files, and those that have one.
         self._sound: set[BatchKey] = set()
+        self._recorded: dict[BatchKey, tuple[RawBatch, str]] = {}
         self._forced: set[tuple[BatchKey, str]] = set()
         self._odd: dict[Hashable, str] = {}
         self._told_stale: set[tuple[BatchKey, str]] = set()
@@ -65,19 +68,25 @@ class PsoctBatches:
     def look(self) -> Looked[BatchKey]:
         """Look at the source folders once; batches that are entered cost no stat."""
         if self._clock() >= self._recheck_at:
-            self._settled.clear()
+            self._finished.clear()
             self._recheck_at = self._clock() + self.config.watch.recheck_s
-        found = self._folders.look(self._settled.keys())
+        self._note_finished()
+        found = self._folders.look(self._finished.keys())
         if self._note_signatures(found):
-            found = self._folders.look(self._settled.keys())
+            found = self._folders.look(self._finished.keys())
         self._seen = {batch.key: batch for batch in found.batches}
         sights = {}
         for key, batch in self._seen.items():
+            if self._entered.get(key) == batch:
+                continue
+            self._entered.pop(key, None)
             if not batch.problems and key not in self._sound:
                 self._sound.add(key)
                 forget_problem(self.config, key)
+            if key in self._recorded:
+                self._keep_recorded(batch)
             if not batch.problems and self._is_done_with(batch):
-                self._settled[key] = batch.signature
+                self._entered[key] = batch
             else:
                 sights[key] = self._sight(batch)
         # A file that is being written says something else at every look: what stays is told.
@@ -87,13 +96,19 @@ class PsoctBatches:
         self._odd = found.problems
         return Looked(sights, found.away, stays)
 
+    def _note_finished(self) -> None:
+        layout = project_layout(self.config)
+        for key in list(self._entered):
+            if layout.batch_flag(*key, "processed").exists():
+                self._finished[key] = self._entered.pop(key).signature
+
     def _note_signatures(self, found: Discovery) -> bool:
-        """Whether a batch that was entered has other files than before; it is then looked at."""
+        """Whether a finished batch has other files than before; it is then looked at."""
         changed = [
-            key for key, signature in found.signatures.items() if self._settled[key] != signature
+            key for key, signature in found.signatures.items() if self._finished[key] != signature
         ]
         for key in changed:
-            del self._settled[key]
+            del self._finished[key]
         return bool(changed)
 
     def _is_done_with(self, batch: RawBatch) -> bool:
@@ -129,10 +144,9 @@ class PsoctBatches:
         """Enter a batch that has settled; report one that stays wrong or incomplete."""
         batch = self._seen[key]
         if batch.problems:
-            self._sound.discard(key)
             for problem in batch.problems:
                 log.error("%s: %s", batch.where, problem)
-            record_problem(self.config, batch, "\n".join(batch.problems))
+            self._record(batch, "\n".join(batch.problems))
             return False
         if batch.missing and not self._is_closed(batch) and not self._may_lack(batch):
             log.error("%s", self._incomplete_message(batch))
@@ -148,16 +162,30 @@ class PsoctBatches:
                 allow_missing=self._allow_missing,
             )
         except CorruptInputError as error:
-            record_problem(self.config, batch, str(error))
+            self._record(batch, str(error))
             raise
+        self._recorded.pop(key, None)
         self._forced.add((key, batch.fingerprint))
-        self._settled[key] = batch.signature
+        self._entered[key] = batch
         if entry == "stale":
             self._told_stale.add((key, batch.fingerprint))
             log.error("%s", stale_message(batch))
         elif entry == "unchanged":
             log.info("[SKIP] %s: its files are known", batch.where)
         return entry == "written"
+
+    def _record(self, batch: RawBatch, error: str) -> None:
+        self._sound.discard(batch.key)
+        self._recorded[batch.key] = (batch, error)
+        record_problem(self.config, batch, error)
+
+    def _keep_recorded(self, batch: RawBatch) -> None:
+        """A problem that lasts stays on record, also after `optic-trigger retry`."""
+        recorded, error = self._recorded[batch.key]
+        if batch != recorded:
+            del self._recorded[batch.key]
+        elif not project_layout(self.config).batch_flag(*batch.key, "failed").exists():
+            record_problem(self.config, batch, error)
 
     def _may_lack(self, batch: RawBatch) -> bool:
         if not batch.images or len(batch.missing) > self._allow_missing:

@@ -71,19 +71,28 @@ def observe(folders: Sequence[Path], how: Observer, wake: Callable[[], None]) ->
     if how == "poll":
         yield False
         return
-    from watchdog.events import FileSystemEvent, FileSystemEventHandler
+    from watchdog import events
     from watchdog.observers import Observer as NativeObserver
 
-    class Handler(FileSystemEventHandler):
-        def on_any_event(self, event: FileSystemEvent) -> None:
-            # Writes are many; what matters is that a file appears, gets its name, is closed.
-            if event.event_type in ("created", "moved", "deleted", "closed"):
-                wake()
+    # Writes are many, and the stages open the same files: what matters is that one appears, gets
+    # its name, is closed after writing, or goes.
+    kinds: list[type[events.FileSystemEvent]] = [
+        events.FileCreatedEvent,
+        events.FileMovedEvent,
+        events.FileClosedEvent,
+        events.FileDeletedEvent,
+        events.DirCreatedEvent,
+        events.DirMovedEvent,
+    ]
+
+    class Handler(events.FileSystemEventHandler):
+        def on_any_event(self, _event: events.FileSystemEvent) -> None:
+            wake()
 
     observer = NativeObserver()
     try:
         for folder in folders:
-            observer.schedule(Handler(), str(folder), recursive=False)
+            observer.schedule(Handler(), str(folder), event_filter=kinds)
         observer.start()
     except OSError as error:
         if how == "native":

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from opticstream_smk.config import Config
 from opticstream_smk.config.load import check_config, read_yaml
 from opticstream_smk.errors import ConfigError, OpticStreamError, ServiceError
 from opticstream_smk.host.priority import PriorityKeeper, system_priority
+from opticstream_smk.io.atomic import write_error
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import now
@@ -39,6 +41,7 @@ _SHORTEST_LOOK_S = 1.0
 # Drivers of an earlier watcher cannot be waited for, only looked at.
 _ADOPTED_LOOK_S = 0.5
 _DOCTOR_LOOK_S = 0.1
+_LOG_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,24 @@ def load_with(path: Path, overrides: Iterable[tuple[str, str, Any]]) -> Config:
         elif isinstance(values.setdefault(section, {}), dict):
             values[section][key] = value
     return check_config(values, path)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Log into a file too; it is kept small, so that a project of months has a readable one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8")
+    except OSError as error:
+        raise write_error(path, error) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package = logging.getLogger("opticstream_smk")
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        handler.close()
 
 
 class Watcher:
@@ -200,6 +221,7 @@ class Watcher:
             stack.callback(self._sleeper.close)
             stack.enter_context(self._only_one())
             stack.enter_context(self._sleeper.signals(self.stop))
+            stack.enter_context(_log_file(self._layout.watcher_log))
             notify_systemd("READY=1")
             self._progress = open_progress(self._layout)
             stack.callback(self._progress.close)

@@ -46,7 +46,7 @@ def strike(watch, kind, chance):
 def test_a_hundred_kills_lose_and_repeat_nothing(finished_session, raw, tmp_path):
     project = Project(tmp_path, raw)
     values = yaml.safe_load(project.config.read_text())
-    values["run"] = {
+    values["run"] |= {
         # Killed stages are tried again soon, and never set aside.
         "retry": {"resource": {"first_s": 0.2, "longest_s": 1, "attempts": 1000}}
     }

@@ -85,7 +85,8 @@ def test_an_acquisition_is_followed_while_it_runs(finished_session, raw, tmp_pat
             acquisition.kill()
             acquisition.wait()
         assert acquisition.returncode == 0
-        watch.until(lambda: (project.dir / "state/slice-02.registered").exists(), 120, 0.2)
+        watch.until((project.dir / "report/slice-02.jpg").exists, 120, 0.2)
+        watch.until((project.dir / "report/mosaic-04.jpg").exists, 60)
         watch.until(lambda: not watch.drivers(), 60)
         code, _ = watch.stop()
     assert code == 0
@@ -100,8 +101,7 @@ def test_an_acquisition_is_followed_while_it_runs(finished_session, raw, tmp_pat
 def test_it_ends_at_once_when_idle(one_batch):
     for number in (signal.SIGTERM, signal.SIGINT):
         with Watch(one_batch, "--no-direct", "--poll-interval", 30) as watch:
-            watch.until(lambda: (one_batch.dir / "state/control/watcher.json").exists())
-            time.sleep(0.3)
+            watch.until_it_looks()
             code, seconds = watch.stop(number)
         assert code == 0, watch.text
         assert seconds < 1.0
@@ -131,7 +131,7 @@ def test_the_first_signal_lets_jobs_finish_the_second_ends_them(one_batch):
 
 def test_a_second_watcher_is_told_who_holds_the_project(one_batch):
     with Watch(one_batch, "--no-direct", "--poll-interval", 30) as watch:
-        watch.until(lambda: (one_batch.dir / "state/control/watcher.json").exists())
+        watch.until_it_looks()
         second = one_batch.trigger("watch --until-idle 1", check=False)
         assert second.returncode == 4
         assert f"is being watched by process {watch.process.pid} on" in second.stderr
@@ -207,7 +207,7 @@ def test_retry_releases_what_was_set_aside(one_batch):
 
 def test_a_redo_of_finished_work_is_noticed(finished):
     with Watch(finished, *QUICK) as watch:
-        watch.until(lambda: (finished.dir / "state/control/watcher.json").exists())
+        watch.until_it_looks()
         finished.trigger("redo", "--from", "register_slice", "--slice", 2)
         assert not (finished.dir / "state/slice-02.registered").exists()
         watch.until((finished.dir / "state/slice-02.registered").exists)

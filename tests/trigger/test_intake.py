@@ -463,6 +463,17 @@ def test_a_replaced_file_of_a_finished_batch_is_reported_once(bench, write_raw, 
     assert "redo --from scan --mosaic 1 --batch 1" in messages.text
 
 
+def test_a_tile_that_is_sent_again_before_its_batch_is_done_is_taken(bench, write_raw):
+    it = bench()
+    path = write_raw(it.config, 1, [1, 2])[0]
+    it.until(20)
+    it.mark(1, 1, "complex")
+    path.write_bytes(path.read_bytes())  # in place: the inode stays
+    start = it.now
+    assert it.until(start + 60) == [(start + 20, [(1, 1)])]
+    assert it.flag(1, 1, "complex") is None
+
+
 def test_a_file_written_in_place_is_noticed_at_the_recheck(bench, write_raw):
     it = bench(watch__recheck_s=600)
     path = write_raw(it.config, 1, [1, 2])[0]
@@ -524,6 +535,8 @@ def test_finished_batches_cost_no_stat(bench, write_raw, monkeypatch):
     it = bench()
     write_raw(it.config, 1, [1, 2, 3, 4])
     it.until(30)
+    it.mark(1, 1)
+    it.mark(1, 2)
 
     def no_stat(*_):
         raise AssertionError("a finished file was looked at")
