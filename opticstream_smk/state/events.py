@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from typing import Any
+from typing import Any, Literal
 
 from opticstream_smk.errors import ConfigError
 from opticstream_smk.io.atomic import write_error
@@ -11,16 +11,29 @@ from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import Flag, now
 from opticstream_smk.state.host import host_name
 
+Pipeline = Literal["psoct", "lsm"]
+_PREFIXES: dict[Pipeline, str] = {"psoct": "linc.oct", "lsm": "linc.opticstream.lsm"}
+
+# Where OpticStream's code names an event otherwise than its OCT design document.
 _CODE_NAMES = {
     "batch.complex": "batch.complexed",
     "batch.processed": "batch.enface_processed",
     "mosaic.stitched": "mosaic.enface_stitched",
 }
+# What only the record of a failure says.
+_FAILURE_KEYS = ("error", "kind", "attempts", "next_try")
 
 
-def event_name(level: str, state: str) -> str:
-    """Name of an event, as the OCT design document spells it."""
-    return f"linc.oct.{level}.{state}"
+def event_name(level: str, state: str, pipeline: Pipeline = "psoct") -> str:
+    """Name of an event: as the OCT design document spells it, or for LSM as OpticStream does."""
+    return f"{_PREFIXES[pipeline]}.{level}.{state}"
+
+
+def _aliases(level: str, state: str, pipeline: Pipeline) -> list[str]:
+    """Names that OpticStream's code has for an event beside the one of the design document."""
+    if pipeline == "lsm":
+        return []
+    return [f"linc.opticstream.psoct.{_CODE_NAMES.get(f'{level}.{state}', f'{level}.{state}')}"]
 
 
 def append_event(
@@ -31,6 +44,7 @@ def append_event(
     project: str,
     ids: dict[str, int | None],
     payload: dict[str, Any] | None = None,
+    pipeline: Pipeline = "psoct",
 ) -> None:
     """Append one line to the log of this host.
 
@@ -41,10 +55,9 @@ def append_event(
     ServiceError
         When the log cannot be written.
     """
-    code = _CODE_NAMES.get(f"{level}.{state}", f"{level}.{state}")
     event: dict[str, Any] = {
-        "event": event_name(level, state),
-        "aliases": [f"linc.opticstream.psoct.{code}"],
+        "event": event_name(level, state, pipeline),
+        "aliases": _aliases(level, state, pipeline),
         "time": now().isoformat(),
         "host": host_name(),
         "project_name": project,
@@ -78,6 +91,7 @@ def flag_payload(flag: Flag) -> dict[str, Any]:
         "tiles": flag.tiles.model_dump(mode="json"),
         "outputs": [output.path for output in flag.outputs],
         "numbers": dict(flag.numbers),
+        **{key: flag.extra[key] for key in _FAILURE_KEYS if key in flag.extra},
     }
 
 

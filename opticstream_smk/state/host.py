@@ -1,5 +1,6 @@
 """Who is writing: host, boot and process."""
 
+import getpass
 import os
 import platform
 from functools import cache
@@ -21,6 +22,15 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return "unknown"
+
+
+def operator() -> str:
+    """Who types commands: ``user@host``."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = str(os.getuid())
+    return f"{user}@{host_name()}"
 
 
 def identity() -> dict[str, str | int]:

@@ -76,6 +76,7 @@ class PsoctBatches:
             found = self._folders.look(self._finished.keys())
         self._seen = {batch.key: batch for batch in found.batches}
         sights = {}
+        damaged: dict[Hashable, str] = {}
         for key, batch in self._seen.items():
             if self._entered.get(key) == batch:
                 continue
@@ -85,16 +86,19 @@ class PsoctBatches:
                 forget_problem(self.config, key)
             if key in self._recorded:
                 self._keep_recorded(batch)
-            if not batch.problems and self._is_done_with(batch):
-                self._entered[key] = batch
-            else:
-                sights[key] = self._sight(batch)
+            try:
+                if not batch.problems and self._is_done_with(batch):
+                    self._entered[key] = batch
+                else:
+                    sights[key] = self._sight(batch)
+            except CorruptInputError as error:
+                damaged["flag", key] = str(error)
         # A file that is being written says something else at every look: what stays is told.
         stays = {
             about: text for about, text in found.problems.items() if self._odd.get(about) == text
         }
         self._odd = found.problems
-        return Looked(sights, found.away, stays)
+        return Looked(sights, found.away, stays | damaged)
 
     def _note_finished(self) -> None:
         layout = project_layout(self.config)

@@ -148,7 +148,7 @@ class Watcher:
         self._written: Snapshot | None = None
         self._busy_at = self._looked_at = time.monotonic()
         self._trouble: str | None = None
-        self._intake = self._new_intake()
+        self._intake = self._new_intake(force=options.force)
         self._dispatcher = self._new_dispatcher() if options.direct else None
         self._counter = StateCounter(self.config)
         self._progress: Progress | None = None
@@ -161,18 +161,18 @@ class Watcher:
             return None
         return status.st_mtime_ns, status.st_size
 
-    def _new_intake(self) -> Intake[Any]:
+    def _new_intake(self, *, force: bool) -> Intake[Any]:
         domain: Domain[Any]
         if self.config.project.pipeline == "lsm":
             from opticstream_smk.trigger.lsm import LsmStrips
 
-            domain = LsmStrips(self.config, force=self._options.force)
+            domain = LsmStrips(self.config, force=force)
         else:
             from opticstream_smk.trigger.psoct import PsoctBatches
 
             domain = PsoctBatches(
                 self.config,
-                force=self._options.force,
+                force=force,
                 replace_results=self._options.replace_results,
                 allow_missing=self._options.allow_missing,
             )
@@ -204,7 +204,8 @@ class Watcher:
         log.info("%s has changed and is read again", self._path)
         before, self.config = self.config, config
         if (before.acquisition, before.watch) != (config.acquisition, config.watch):
-            self._intake = self._new_intake()
+            # What was forced before has been, and is not forced again.
+            self._intake = self._new_intake(force=False)
         self._refresh_hook = find_refresh(config.watch.refresh, config.watch.refresh_hooks)
         self._counter = StateCounter(config)
         if self._dispatcher:
@@ -390,7 +391,9 @@ class Watcher:
         return limit is not None and time.monotonic() - self._busy_at >= limit
 
     def _has_failures(self) -> bool:
-        folders = [self._layout.state, *map(self._layout.mosaic_state, self._layout.mosaics())]
+        layout = self._layout
+        folders = [layout.state, *map(layout.mosaic_state, layout.mosaics())]
+        folders += [layout.channel_state(*channel) for channel in layout.channels()]
         return any(any(folder.glob("*.failed")) for folder in folders)
 
     # ---------------------------------------------------------------------------------- telling

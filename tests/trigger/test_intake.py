@@ -205,6 +205,18 @@ def test_the_log_does_not_grow_while_idle(bench, write_raw, messages):
     assert len(messages.records) == before
 
 
+def test_a_damaged_ready_stops_no_other_batch(bench, write_raw, messages):
+    it = bench()
+    write_raw(it.config, 1, [1, 2, 3])
+    it.until(20)
+    it.layout.batch_flag(1, 1, "ready").write_text("{")
+    it.start()
+    write_raw(it.config, 1, [4])
+    start = it.now
+    assert it.until(start + 60) == [(start + 20, [(1, 2)])]
+    assert messages.text.count("cannot be read") == 1
+
+
 # --------------------------------------------------------------------------------- W5, W6: gates
 def test_w5_a_known_batch_is_skipped(bench, write_raw):
     it = bench()

@@ -76,14 +76,30 @@ def test_a_listing_that_fails_half_way_is_no_listing(folder, monkeypatch):
     assert "Input/output error" in source.message
 
 
-def test_an_empty_folder_is_away_only_when_something_was_there(folder):
+def test_an_empty_folder_in_its_place_is_away_only_when_something_was_there(folder):
     source = SourceFolder(folder)
     assert len(source.entries()) == 2
-    for path in folder.iterdir():
-        path.unlink()
+    disk = folder.rename(folder.with_name("disk"))
+    folder.mkdir()  # the mount point
+    assert source.entries(in_use=True) is None
     assert source.entries(in_use=True) is None
     assert "is empty" in source.message
+    folder.rmdir()
+    disk.rename(folder)
+    assert names(source.entries(in_use=True)) == ["a.nii", "b.nii"]
+    assert source.message is None
+    folder.rename(folder.with_name("disk"))
+    folder.mkdir()
     assert source.entries() == []
+    assert source.message is None
+
+
+def test_a_folder_that_somebody_has_emptied_is_empty(folder):
+    source = SourceFolder(folder)
+    source.entries()
+    for path in folder.iterdir():
+        path.unlink()
+    assert source.entries(in_use=True) == []
     assert source.message is None
     (folder / "a.nii").write_text("again")
     assert names(source.entries(in_use=True)) == ["a.nii"]
