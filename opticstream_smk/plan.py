@@ -1,19 +1,23 @@
 """What is ready, what can be asked for, and what waits for what.
 
-The Snakefile, ``scan``, ``status`` and ``doctor`` all ask here; nothing else counts batches.
+The Snakefile, the watcher, ``scan``, ``status`` and ``doctor`` all ask here; nothing else counts
+batches.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
-from opticstream_smk.errors import ConfigError
+from opticstream_smk.config.run import Goal
+from opticstream_smk.errors import ConfigError, IncompleteInputError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import InputFile, read_flag
-from opticstream_smk.state.places import Place, batch_place, flag_path
-from opticstream_smk.state.psoct import OctProjectState, OctRepository, OctState
+from opticstream_smk.state.places import Place, batch_place, flag_path, present_states
+from opticstream_smk.state.psoct import OctRepository, OctState
 
 
 def project_layout(config: Config) -> ProjectLayout:
@@ -72,13 +76,38 @@ def template_params(config: Config, acquisition: str) -> dict[str, object]:
     }
 
 
+def image_list(images: Iterable[int]) -> str:
+    """Image numbers as messages and command lines have them."""
+    return ",".join(map(str, sorted(images)))
+
+
 def _kind(file: InputFile) -> str:
     return str((file.model_extra or {}).get("modality", "spectral"))
 
 
 @dataclass(frozen=True)
+class Target:
+    """A file that snakemake can be asked for.
+
+    Attributes
+    ----------
+    goal
+        Which of ``run.goals`` it belongs to.
+    path
+        A flag or a picture, relative to the project folder.
+    """
+
+    goal: Goal
+    place: Place
+    path: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """A snapshot of what a project can do next.
+
+    It looks when it is asked, at the mosaic that it is asked about and once: what a question about
+    one mosaic costs does not grow with the finished ones.
 
     Attributes
     ----------
@@ -89,55 +118,91 @@ class Plan:
     config: Config
     layout: ProjectLayout
 
+    # ------------------------------------------------------------------------ what is there
+    @cached_property
+    def present_mosaics(self) -> tuple[int, ...]:
+        """Every mosaic that has a folder."""
+        return tuple(self.layout.mosaics())
+
     @cached_property
     def ready(self) -> dict[int, tuple[int, ...]]:
-        """Batches that have ``.ready``, by mosaic."""
-        project = OctProjectState(self.layout, self.config.acquisition.mosaics_per_slice)
-        found: dict[int, list[int]] = {}
-        for place, state in project.present():
-            if place.level == "batch" and state == "ready" and place.mosaic and place.batch:
-                found.setdefault(place.mosaic, []).append(place.batch)
-        return {mosaic: tuple(sorted(found[mosaic])) for mosaic in sorted(found)}
+        """Batches that have ``.ready``, by mosaic; lists the whole project."""
+        found = {mosaic: self.ready_batches(mosaic) for mosaic in self.present_mosaics}
+        return {mosaic: batches for mosaic, batches in found.items() if batches}
 
+    @cached_property
+    def _states(self) -> dict[int, Mapping[tuple[str, int | str], frozenset[str]]]:
+        return {}
+
+    def _present(self, mosaic: int) -> Mapping[tuple[str, int | str], frozenset[str]]:
+        if mosaic not in self._states:
+            self._states[mosaic] = present_states(self.layout.mosaic_state(mosaic))
+        return self._states[mosaic]
+
+    def batch_states(self, mosaic: int) -> dict[int, frozenset[str]]:
+        """Flags and records that each batch of a mosaic has."""
+        present = self._present(mosaic).items()
+        return {int(number): states for (level, number), states in present if level == "batch"}
+
+    def mosaic_states(self, mosaic: int) -> frozenset[str]:
+        """Flags and records that a mosaic has."""
+        return self._present(mosaic).get(("mosaic", mosaic), frozenset())
+
+    def ready_batches(self, mosaic: int) -> tuple[int, ...]:
+        """Batches of a mosaic that have ``.ready``."""
+        states = self.batch_states(mosaic)
+        return tuple(sorted(batch for batch in states if "ready" in states[batch]))
+
+    def has(self, place: Place, state: str) -> bool:
+        """Whether a flag is there."""
+        if place.mosaic is not None:
+            key = (place.level, place.batch or place.mosaic)
+            return state in self._present(place.mosaic).get(key, ())
+        return flag_path(self.layout, place, state).exists()
+
+    # --------------------------------------------------------------------------------- grid
     def check_grid(self) -> None:
         """Refuse a grid or tile size other than that of the batches that are ready.
 
-        One ``.ready`` of each acquisition tells; the cost does not grow with finished work.
+        The oldest and the newest mosaic of each acquisition tell; the cost does not grow with
+        finished work.
 
         Raises
         ------
         ConfigError
             Names the key, both values, and the two ways out.
         """
+        for label in self.config.acquisition.labels:
+            own = [mosaic for mosaic in self.present_mosaics if self.acquisition(mosaic) == label]
+            ends = (next(filter(self.ready_batches, way), None) for way in (own, own[::-1]))
+            for mosaic in sorted({mosaic for mosaic in ends if mosaic is not None}):
+                self._check_grid(mosaic)
+
+    def _check_grid(self, mosaic: int) -> None:
         scan = self.config.acquisition
-        for label in scan.labels:
-            mosaic = next((m for m in self.ready if self.acquisition(m) == label), None)
-            if mosaic is None:
-                continue
-            batch = self.ready[mosaic][0]
-            path = self.layout.batch_flag(mosaic, batch, "ready")
-            ready = read_flag(path)
-            if ready is None:
-                continue
-            images = list(naming.images_of_batch(batch, scan.rows(label)))
-            sizes = {file.size for file in ready.inputs if _kind(file) in ("spectral", "complex")}
-            expected = {scan.raw_tile_bytes(label, _kind(file)) for file in ready.inputs}
-            if sorted(ready.tiles.done) != images:
-                changed = f"grid_size_y: {len(images)} tiles per batch now, {len(ready.tiles.done)}"
-            elif max(self.ready[mosaic]) > scan.columns(label):
-                changed = (
-                    f"grid_size_x_{label}: {scan.columns(label)} batches now, "
-                    f"{max(self.ready[mosaic])}"
-                )
-            elif sizes and sizes != expected:
-                changed = f"tile size: {sorted(expected)} bytes per tile now, {sorted(sizes)}"
-            else:
-                continue
-            raise ConfigError(
-                f"acquisition was changed while flags are present ({changed} in {path}). Restore "
-                "it, or take the change by `optic-trigger redo --from scan`, then scan and "
-                "snakemake again."
-            )
+        label = self.acquisition(mosaic)
+        batches = self.ready_batches(mosaic)
+        path = self.layout.batch_flag(mosaic, batches[0], "ready")
+        ready = read_flag(path)
+        if ready is None:
+            return
+        images = self.images_of_batch(mosaic, batches[0])
+        found = sorted({*ready.tiles.done, *ready.tiles.missing})
+        sizes = {file.size for file in ready.inputs if _kind(file) in ("spectral", "complex")}
+        expected = {scan.raw_tile_bytes(label, _kind(file)) for file in ready.inputs}
+        if found != list(images):
+            changed = f"grid_size_y: {len(images)} tiles per batch now, {len(found)}"
+        elif max(batches) > scan.columns(label):
+            changed = f"grid_size_x_{label}: {scan.columns(label)} batches now, {max(batches)}"
+        elif sizes and sizes != expected:
+            changed = f"tile size: {sorted(expected)} bytes per tile now, {sorted(sizes)}"
+        else:
+            return
+        raise ConfigError(
+            f"acquisition was changed while flags are present ({changed} in {path}). Restore "
+            "it, or take the change by `optic-trigger redo --from scan`, then scan and "
+            "snakemake again."
+        )
 
     def acquisition(self, mosaic: int) -> str:
         """Label of a mosaic."""
@@ -156,6 +221,10 @@ class Plan:
         rows = self.config.acquisition.rows(self.acquisition(mosaic))
         return range(1, len(self.batches(mosaic)) * rows + 1)
 
+    def images_of_batch(self, mosaic: int, batch: int) -> range:
+        """Every tile of a batch of the grid."""
+        return naming.images_of_batch(batch, self.config.acquisition.rows(self.acquisition(mosaic)))
+
     def mosaics(self, slice_: int) -> tuple[int, ...]:
         """Every mosaic of a slice."""
         return naming.mosaics_of_slice(slice_, self.config.acquisition.mosaics_per_slice)
@@ -166,10 +235,100 @@ class Plan:
         moving = self.config.registration.moving or labels[1]
         return mosaics[0], mosaics[labels.index(moving)]
 
-    def is_complete(self, mosaic: int) -> bool:
-        """Whether all batches of a mosaic are ready."""
-        return set(self.batches(mosaic)) <= set(self.ready.get(mosaic, ()))
+    # ------------------------------------------------------------------------ missing tiles
+    @cached_property
+    def _closed(self) -> dict[int, frozenset[int]]:
+        return {}
 
+    def closed_without(self, mosaic: int) -> frozenset[int]:
+        """Tiles that a person has accepted a mosaic without; empty when it is not closed."""
+        if mosaic not in self._closed:
+            closed = None
+            if "closed" in self.mosaic_states(mosaic):
+                closed = read_flag(self.layout.mosaic_flag(mosaic, "closed"))
+            self._closed[mosaic] = frozenset(closed.extra.get("missing", ()) if closed else ())
+        return self._closed[mosaic]
+
+    def counted_batches(self, mosaic: int) -> list[int]:
+        """Batches that a mosaic is made from: all of its grid, or those that a closed one has."""
+        closed = self.closed_without(mosaic)
+        if not closed:
+            return list(self.batches(mosaic))
+        ready = self.ready_batches(mosaic)
+        return [
+            batch
+            for batch in self.batches(mosaic)
+            if batch in ready or not closed.issuperset(self.images_of_batch(mosaic, batch))
+        ]
+
+    @cached_property
+    def _lacking(self) -> dict[int, tuple[list[int], int, list[str]]]:
+        return {}
+
+    def missing_tiles(self, mosaic: int) -> list[int]:
+        """Tiles that are known not to come: not in the ``.ready`` of their batch, or closed away.
+
+        Reads every ``.ready`` of the mosaic.
+        """
+        return self._look_for_missing(mosaic)[0]
+
+    def _look_for_missing(self, mosaic: int) -> tuple[list[int], int, list[str]]:
+        """Missing tiles, how many of them may be missing, and the folders of the others."""
+        if mosaic in self._lacking:
+            return self._lacking[mosaic]
+        allowed = self.config.mosaic.allow_missing_tiles
+        missing = set(self.closed_without(mosaic))
+        folders = set()
+        for batch in self.ready_batches(mosaic):
+            if batch not in self.batches(mosaic):
+                continue
+            missing -= set(self.images_of_batch(mosaic, batch))
+            ready = read_flag(self.layout.batch_flag(mosaic, batch, "ready"))
+            if ready is not None and ready.tiles.missing:
+                missing |= set(ready.tiles.missing)
+                # The watcher may have been told to accept more than the configuration does.
+                allowed = max(allowed, int(ready.extra.get("allow_missing", 0)))
+                folders |= {str(Path(file.path).parent) for file in ready.inputs}
+        self._lacking[mosaic] = sorted(missing), allowed, sorted(folders)
+        return self._lacking[mosaic]
+
+    def missing_message(self, mosaic: int) -> str:
+        """Why a mosaic cannot be made without the tiles that it lacks; empty when it can."""
+        missing, allowed, folders = self._look_for_missing(mosaic)
+        if len(set(missing) - self.closed_without(mosaic)) <= allowed:
+            return ""
+        return (
+            f"mosaic {mosaic:03d}: {len(missing)} of {len(self.images(mosaic))} tiles missing "
+            f"({image_list(missing)}) in {', '.join(folders)}. Set mosaic.allow_missing_tiles: "
+            f"{len(missing)} to go on, or run `optic-trigger close --mosaic {mosaic} --missing "
+            f"{image_list(missing)}`."
+        )
+
+    def accept_missing(self, mosaic: int) -> frozenset[int]:
+        """Tiles that a mosaic is made without.
+
+        Raises
+        ------
+        IncompleteInputError
+            More than the configuration allows, and nobody has closed the mosaic.
+        """
+        message = self.missing_message(mosaic)
+        if message:
+            raise IncompleteInputError(message)
+        return frozenset(self.missing_tiles(mosaic))
+
+    def is_complete(self, mosaic: int) -> bool:
+        """Whether every batch of a mosaic is ready, or closed away with all its tiles."""
+        counted = self.counted_batches(mosaic)
+        return bool(counted) and set(counted) <= set(self.ready_batches(mosaic))
+
+    def is_accepted(self, mosaic: int) -> bool:
+        """Whether a mosaic is complete and may lack the tiles that it lacks."""
+        # What is stitched was accepted; a mosaic that lacks more loses the flag first.
+        done = "stitched" in self.mosaic_states(mosaic)
+        return self.is_complete(mosaic) and (done or not self.missing_message(mosaic))
+
+    # ----------------------------------------------------------------------------- template
     def template_slice(self, acquisition: str) -> int | None:
         """Slice whose mosaic gives the coordinates: as recorded, as configured, or the first."""
         solved = read_flag(self.layout.tilemap_flag(acquisition))
@@ -177,7 +336,8 @@ class Plan:
             return int(solved.extra["template_slice"])
         if self.config.mosaic.template_slice is not None:
             return self.config.mosaic.template_slice
-        return next((self.slice(m) for m in self.ready if self.acquisition(m) == acquisition), None)
+        own = (mosaic for mosaic in self.present_mosaics if self.acquisition(mosaic) == acquisition)
+        return next((self.slice(mosaic) for mosaic in own if self.ready_batches(mosaic)), None)
 
     def template_mosaic(self, acquisition: str) -> int | None:
         """Mosaic of :meth:`template_slice`."""
@@ -187,74 +347,202 @@ class Plan:
         position = self.config.acquisition.labels.index(acquisition) + 1
         return naming.mosaic_of_slice(slice_, position, self.config.acquisition.mosaics_per_slice)
 
+    def is_solved(self, acquisition: str) -> bool:
+        """Whether the coordinates are solved."""
+        return self.layout.tilemap_flag(acquisition).exists()
+
     def has_template(self, acquisition: str) -> bool:
         """Whether the coordinates are solved, or can be."""
+        if self.is_solved(acquisition):
+            return True
         mosaic = self.template_mosaic(acquisition)
-        return mosaic is not None and (
-            self.layout.tilemap_flag(acquisition).exists() or self.is_complete(mosaic)
-        )
+        return mosaic is not None and self.is_accepted(mosaic)
+
+    # -------------------------------------------------------------------- what can be asked
+    def inputs(self, place: Place, state: str) -> list[tuple[Place, str]]:
+        """What a flag is made from directly, of what must still be there afterwards."""
+        per_slice = self.config.acquisition.mosaics_per_slice
+        if place.level == "batch" and state != "ready":
+            tiles = "complex" if makes_complex(self.config) else "ready"
+            return [(place, {"processed": tiles, "qc": "processed"}.get(state, "ready"))]
+        if place.level == "mosaic" and state == "stitched" and place.mosaic:
+            batches = self.counted_batches(place.mosaic)
+            return [
+                *((batch_place(place.mosaic, batch, per_slice), "processed") for batch in batches),
+                (Place("tilemap", acquisition=self.acquisition(place.mosaic)), "solved"),
+            ]
+        if place.level == "slice" and state == "registered" and place.slice:
+            mosaics = self.mosaics(place.slice)
+            return [(Place("mosaic", place.slice, mosaic), "stitched") for mosaic in mosaics]
+        return []
+
+    @property
+    def _batch_flags(self) -> list[str]:
+        """Flags that stages write for a batch, in their order."""
+        names = ["processed"]
+        if makes_complex(self.config):
+            names.insert(0, "complex")
+        if makes_tile_qc(self.config):
+            names.append("qc")
+        return names
 
     def can_stitch(self, mosaic: int) -> bool:
-        """Whether a mosaic can be asked for."""
-        return self.is_complete(mosaic) and self.has_template(self.acquisition(mosaic))
+        """Whether a mosaic can be asked for together with all that it is made from."""
+        return self.is_complete(mosaic) and (
+            self.has_template(self.acquisition(mosaic)) and self.is_accepted(mosaic)
+        )
+
+    def wanted(self, mosaic: int) -> list[tuple[Place, str]]:
+        """Every flag of a mosaic that can be asked for: enabled, and its batches are ready."""
+        per_slice = self.config.acquisition.mosaics_per_slice
+        flags = [
+            (batch_place(mosaic, batch, per_slice), state)
+            for batch in self.ready_batches(mosaic)
+            if batch in self.batches(mosaic)
+            for state in self._batch_flags
+        ]
+        if self.can_stitch(mosaic):
+            flags.append((Place("mosaic", self.slice(mosaic), mosaic), "stitched"))
+        return flags
 
     def flags(self) -> list[tuple[Place, str]]:
-        """Every flag that can be asked for now: enabled stages whose inputs are all ready."""
-        per_slice = self.config.acquisition.mosaics_per_slice
-        states = ["processed"]
-        if makes_complex(self.config):
-            states.insert(0, "complex")
-        if makes_tile_qc(self.config):
-            states.append("qc")
-        wanted: list[tuple[Place, str]] = []
-        for mosaic, batches in self.ready.items():
-            wanted += [
-                (batch_place(mosaic, batch, per_slice), state)
-                for batch in batches
-                if batch in self.batches(mosaic)
-                for state in states
-            ]
-        stitchable = [mosaic for mosaic in self.ready if self.can_stitch(mosaic)]
-        for acquisition in sorted({self.acquisition(mosaic) for mosaic in stitchable}):
-            wanted.append((Place("tilemap", acquisition=acquisition), "solved"))
+        """Every flag that can be asked for now, each by itself."""
+        wanted = [flag for mosaic in self.present_mosaics for flag in self.wanted(mosaic)]
+        stitchable = {place.mosaic for place, state in wanted if state == "stitched"}
+        acquisitions = {self.acquisition(mosaic) for mosaic in stitchable if mosaic}
         wanted += [
-            (Place("mosaic", self.slice(mosaic), mosaic), "stitched") for mosaic in stitchable
+            (Place("tilemap", acquisition=acquisition), "solved")
+            for acquisition in sorted(acquisitions)
         ]
         if self.config.registration.enabled:
-            slices = self._complete_slices(stitchable)
-            wanted += [(Place("slice", slice_), "registered") for slice_ in slices]
+            slices = sorted({self.slice(mosaic) for mosaic in stitchable if mosaic})
+            wanted += [
+                (Place("slice", slice_), "registered")
+                for slice_ in slices
+                if stitchable.issuperset(self.mosaics(slice_))
+            ]
         return wanted
-
-    def _complete_slices(self, stitchable: list[int]) -> list[int]:
-        slices = sorted({self.slice(mosaic) for mosaic in stitchable})
-        return [s for s in slices if set(self.mosaics(s)) <= set(stitchable)]
 
     def targets(self) -> list[str]:
         """Files of :meth:`flags` and the report's pictures, relative to the project folder."""
         flags = self.flags()
         paths = [flag_path(self.layout, place, state) for place, state in flags]
-        for place, _ in flags:
-            if place.level == "mosaic" and place.mosaic:
-                paths.append(self.layout.mosaic_picture(place.mosaic))
-            elif place.level == "slice" and place.slice:
-                paths.append(self.layout.slice_picture(place.slice))
+        paths += [picture for place, _ in flags if (picture := self._picture(place))]
         return [self.layout.relative(path) for path in paths]
 
+    def _picture(self, place: Place) -> Path | None:
+        """Overview picture of a place; that of a batch comes with its ``.qc``."""
+        if place.level == "mosaic":
+            return self.layout.mosaic_picture(place.mosaic or 0)
+        return self.layout.slice_picture(place.slice or 0) if place.level == "slice" else None
+
+    # ---------------------------------------------------------------------- for the watcher
+    def startable(self, mosaic: int) -> list[Target]:
+        """What is missing of a mosaic and can be made from flags that are there.
+
+        One run makes each target without another one of them: what is made on the way (complex
+        tiles; the template, with its own mosaic) is made for this target only.
+        """
+        flags = [
+            (place, state)
+            for place, state in self.wanted(mosaic)
+            if state != "complex" and not self.has(place, state)
+            if all(self._is_at_hand(mosaic, *flag) for flag in self.inputs(place, state))
+        ]
+        return [
+            *(self._target(place, state) for place, state in flags),
+            *self._due_pictures(Place("mosaic", self.slice(mosaic), mosaic), "stitched"),
+        ]
+
+    def startable_slice(self, slice_: int) -> list[Target]:
+        """What is missing of a slice, beside its mosaics, and can be made from their flags."""
+        place = Place("slice", slice_)
+        if not self.config.registration.enabled:
+            return []
+        if self.has(place, "registered"):
+            return self._due_pictures(place, "registered")
+        there = all(self.has(*flag) for flag in self.inputs(place, "registered"))
+        return [self._target(place, "registered")] if there else []
+
+    def _is_at_hand(self, mosaic: int, place: Place, state: str) -> bool:
+        """Whether an input is there, or is made on the way and for nobody else."""
+        if self.has(place, state):
+            return True
+        if state == "complex":
+            return self.has(place, "ready")
+        return (
+            state == "solved"
+            and place.acquisition is not None
+            and self.template_mosaic(place.acquisition) == mosaic
+        )
+
+    def _target(self, place: Place, state: str) -> Target:
+        goals: dict[str, Goal] = {"qc": "qc", "stitched": "mosaic", "registered": "slice"}
+        path = flag_path(self.layout, place, state)
+        return Target(goals.get(state, "batch"), place, self.layout.relative(path))
+
+    def _due_pictures(self, place: Place, state: str) -> list[Target]:
+        """The picture of a place whose flag is there, when it is missing or older than the flag."""
+        picture = self._picture(place)
+        if picture is None or not self.has(place, state):
+            return []
+        made, drawn = _written_ns(flag_path(self.layout, place, state)), _written_ns(picture)
+        is_due = made is not None and (drawn is None or drawn < made)
+        return [Target("qc", place, self.layout.relative(picture))] if is_due else []
+
+    def is_finished(self, mosaic: int) -> bool:
+        """Whether nothing of ``run.goals`` will be asked for a mosaic any more."""
+        goals = self.config.run.goals
+        states = self.batch_states(mosaic)
+        names = ["ready"]
+        names += ["processed"] if "batch" in goals else []
+        names += ["qc"] if "qc" in goals and makes_tile_qc(self.config) else []
+        place = Place("mosaic", self.slice(mosaic), mosaic)
+        return (
+            all(states.get(b, frozenset()).issuperset(names) for b in self.counted_batches(mosaic))
+            and ("mosaic" not in goals or self.has(place, "stitched"))
+            and ("qc" not in goals or not self._due_pictures(place, "stitched"))
+        )
+
+    def is_slice_finished(self, slice_: int) -> bool:
+        """Whether nothing of ``run.goals`` will be asked for a slice any more."""
+        goals, place = self.config.run.goals, Place("slice", slice_)
+        if not self.config.registration.enabled or "slice" not in goals:
+            return True
+        return self.has(place, "registered") and (
+            "qc" not in goals or not self._due_pictures(place, "registered")
+        )
+
+    # ---------------------------------------------------------------------------- for people
     def waiting(self) -> list[str]:
         """Why ready mosaics cannot be stitched yet, for people."""
-        messages = []
-        for mosaic in self.ready:
-            acquisition = self.acquisition(mosaic)
-            if not self.is_complete(mosaic):
-                missing = sorted(set(self.batches(mosaic)) - set(self.ready[mosaic]))
-                messages.append(
-                    f"mosaic {mosaic:03d}: {len(missing)} of {len(self.batches(mosaic))} batches "
-                    f"not ready ({', '.join(map(str, missing))})"
-                )
-            elif not self.has_template(acquisition):
-                messages.append(
-                    f"mosaic {mosaic:03d}: waits for the coordinates of the template slice "
-                    f"{self.template_slice(acquisition)}, whose {acquisition} mosaic is not "
-                    "complete. Acquire it, or set mosaic.template_slice to a complete slice."
-                )
-        return messages
+        messages = (self._waits_for(mosaic) for mosaic in self.ready)
+        return [message for message in messages if message]
+
+    def _waits_for(self, mosaic: int) -> str:
+        if not self.is_complete(mosaic):
+            batches = self.counted_batches(mosaic)
+            missing = sorted(set(batches) - set(self.ready_batches(mosaic)))
+            return (
+                f"mosaic {mosaic:03d}: {len(missing)} of {len(batches)} batches not ready "
+                f"({', '.join(map(str, missing))})"
+            )
+        if not self.is_accepted(mosaic):
+            return self.missing_message(mosaic)
+        acquisition = self.acquisition(mosaic)
+        if self.has_template(acquisition):
+            return ""
+        return (
+            f"mosaic {mosaic:03d}: waits for the coordinates of the template slice "
+            f"{self.template_slice(acquisition)}, whose {acquisition} mosaic is not complete. "
+            "Acquire it, close it (optic-trigger close), or set mosaic.template_slice to a "
+            "complete slice."
+        )
+
+
+def _written_ns(path: Path) -> int | None:
+    """When a file was written, ns; None when it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

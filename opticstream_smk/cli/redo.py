@@ -50,10 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     def is_asked(place: Place) -> bool:
         return all(getattr(place, name) == value for name, value in asked.items())
 
+    wanted = {(level, flag)}
+    if arguments.stage == "scan" and arguments.batch is None:
+        # New raw files of whole mosaics: what the old ones lacked says nothing about them.
+        wanted.add(("mosaic", "closed"))
     with project_state(config).open_project() as project:
         for place, name in project.present():
-            if place.level == level and name == flag and is_asked(place):
-                project.node(place).withdraw(flag)
+            if (place.level, name) in wanted and is_asked(place):
+                project.node(place).withdraw(name)
         withdrawn = [
             node.path(name) for node in project.changed() for name in sorted(node.withdrawn)
         ]

@@ -213,7 +213,8 @@ def _mark_done(config: "Config", place: "Place", field: str) -> int:
 
     stage = stage_of_flag(place.level, field)
     if stage is None:
-        raise ConfigError(f"{field} is written by `optic-trigger scan` only; run it")
+        command = f"close --mosaic {place.mosaic}" if field == "closed" else "scan"
+        raise ConfigError(f"{field} is written by `optic-trigger {command}` only; run it")
     context = stage_context(stage, config, place)
     products = stage.products(context)
     missing = [path for path in products if not path.is_file()]

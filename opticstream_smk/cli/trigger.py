@@ -10,12 +10,23 @@ from opticstream_smk.cli.main import guard, set_up_logging
 COMMANDS = {
     "init": "look at raw files and write a configuration to start from",
     "config": "print the default configuration or its schema, or check a file",
+    "preflight": "look at everything before a run: first tile, grid, rights, space, time",
     "simulate": "write a synthetic acquisition in the instrument's format",
+    "watch": "look at the raw folders and have everything made as it arrives",
+    "systemd": "print a unit that runs the watcher as a service",
     "scan": "one pass over the raw folders: mark complete batches as ready, start nothing",
     "status": "progress and failures, with the command to type",
+    "explain": "why a batch, a mosaic or a slice is (not) moving, step by step",
+    "logs": "logs of a stage, a place, a snakemake run or the watcher; else what happened",
+    "pause": "have the watcher start nothing new, until resume",
+    "resume": "let the watcher start work again",
+    "retry": "have what failed tried again at once, with its attempts counted anew",
+    "close": "accept a mosaic without the tiles that will not come",
     "redo": "do a stage and everything after it again, with today's parameters",
     "state": "show, mark or reset one level by hand",
     "dag": "picture of the pipeline, coloured by state",
+    "watch-files": "run a command for each new, complete file of any folder",
+    "process-priority": "keep up the CPU priority of the acquisition software",
     "doctor": "find, and with --fix repair, what does not fit together",
 }
 
@@ -33,7 +44,7 @@ def main() -> int:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name == asked:
-            module = importlib.import_module(f"opticstream_smk.cli.{name}")
+            module = importlib.import_module(f"opticstream_smk.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     arguments = parser.parse_args()

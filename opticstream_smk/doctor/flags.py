@@ -8,18 +8,11 @@ from opticstream_smk.config import Config
 from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan, makes_complex
+from opticstream_smk.plan import Plan, image_list
 from opticstream_smk.stages import NAMES, find_stage
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
-from opticstream_smk.state.places import (
-    FLAGS,
-    RECORDS,
-    Place,
-    batch_place,
-    flag_path,
-    tilemap_place,
-)
+from opticstream_smk.state.places import FLAGS, RECORDS, Place, flag_path
 from opticstream_smk.state.psoct import OctProjectState
 from opticstream_smk.state.receipts import read_receipt, size_on_disk
 
@@ -45,10 +38,11 @@ def _flag_findings(
 ) -> Iterator[Finding]:
     where = str(path)
     remedy = "--fix withdraws it and all downstream; snakemake makes it again"
+    close_again = f"--fix withdraws it; `optic-trigger close --mosaic {place.mosaic}` closes again"
     try:
         flag = read_flag(path)
     except CorruptInputError as error:
-        yield Finding(where, str(error), remedy, (place, name))
+        yield Finding(where, str(error), close_again if name == "closed" else remedy, (place, name))
         return
     if flag is None:
         return
@@ -59,7 +53,12 @@ def _flag_findings(
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         yield Finding(where, f"{broken[0]}{more}", remedy, (place, name))
         return
-    for upstream, state in _upstream(config, plan, place, name):
+    try:
+        upstream_flags = list(_upstream(plan, place, name, flag))
+        late = list(_late_tiles(plan, place, name, where))
+    except CorruptInputError:
+        return  # a flag of the same mosaic cannot be read; its own finding takes this one along
+    for upstream, state in upstream_flags:
         upstream_path = flag_path(plan.layout, upstream, state)
         if upstream_path.exists():
             continue
@@ -70,8 +69,10 @@ def _flag_findings(
                 "`optic-trigger scan` writes it again; nothing is redone",
             )
         else:
-            yield Finding(where, f"{upstream_path} is missing", remedy, (place, name))
+            mend = close_again if state == "closed" else remedy
+            yield Finding(where, f"{upstream_path} is missing", mend, (place, name))
             return
+    yield from late
     yield from _drift(config, plan, place, flag, where)
 
 
@@ -93,19 +94,27 @@ def _missing_receipts(plan: Plan, place: Place, name: str, flag: Flag) -> Iterat
             yield f"the receipt {plan.layout.relative(path)} is missing or damaged"
 
 
-def _upstream(config: Config, plan: Plan, place: Place, name: str) -> Iterator[tuple[Place, str]]:
+def _upstream(plan: Plan, place: Place, name: str, flag: Flag) -> Iterator[tuple[Place, str]]:
     """What a flag was made from directly, of what must still be there."""
-    per_slice = config.acquisition.mosaics_per_slice
-    if place.level == "batch":
-        own = name == "processed" and makes_complex(config)
-        yield (place, "processed" if name == "qc" else "complex" if own else "ready")
-    elif place.level == "mosaic" and place.mosaic:
-        for batch in plan.batches(place.mosaic):
-            yield (batch_place(place.mosaic, batch, per_slice), "processed")
-        yield (tilemap_place(plan.acquisition(place.mosaic)), "solved")
-    elif place.level == "slice" and place.slice:
-        for mosaic in plan.mosaics(place.slice):
-            yield (Place("mosaic", place.slice, mosaic), "stitched")
+    yield from plan.inputs(place, name)
+    if flag.extra.get("closed"):
+        yield (place, "closed")
+
+
+def _late_tiles(plan: Plan, place: Place, name: str, where: str) -> Iterator[Finding]:
+    """Tiles that a mosaic was closed without and that are there by now."""
+    if (place.level, name) != ("mosaic", "closed") or not place.mosaic:
+        return
+    closed = plan.closed_without(place.mosaic)
+    late = sorted(closed.difference(plan.missing_tiles(place.mosaic)))
+    if late:
+        yield Finding(
+            where,
+            f"accepts the mosaic without images {image_list(late)}, which are ready by now",
+            f"Nothing is wrong; `optic-trigger close --mosaic {place.mosaic}` brings it up to "
+            "date, `--undo` withdraws it",
+            advisory=True,
+        )
 
 
 def _drift(config: Config, plan: Plan, place: Place, flag: Flag, where: str) -> Iterator[Finding]:

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 _CONNECTED_BY_CORNERS = np.ones((3, 3), dtype=bool)
 
 
-def make_mask(image: ArrayLike, threshold: float, *, sigma_px: float = 1.0) -> NDArray[np.bool_]:
+def make_mask(
+    image: ArrayLike,
+    threshold: float,
+    *,
+    sigma_px: float = 1.0,
+    unseen: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
     """Largest connected region above a threshold, with its holes filled.
 
     Parameters
@@ -27,6 +33,10 @@ def make_mask(image: ArrayLike, threshold: float, *, sigma_px: float = 1.0) -> N
         illumination) are used for AIP.
     sigma_px
         Standard deviation of the Gaussian that smooths `image` first; 0 does not smooth.
+    unseen
+        (y, x) bool, where a tile is missing, so that nobody knows what is there. Tissue on either
+        side of it is one region, or half a block would be lost behind a gap; the gap itself is
+        not in the mask. None: everything was seen.
 
     Returns
     -------
@@ -43,13 +53,14 @@ def make_mask(image: ArrayLike, threshold: float, *, sigma_px: float = 1.0) -> N
     if pixels.ndim != 2:
         raise ValueError(f"image of shape {pixels.shape}: expected (y, x).")
     foreground = _smooth(pixels, sigma_px) > threshold
-    labels, count = ndi.label(foreground, structure=_CONNECTED_BY_CORNERS)
-    if count == 0:
+    bridged = foreground if unseen is None else foreground | unseen
+    labels, _ = ndi.label(bridged, structure=_CONNECTED_BY_CORNERS)
+    if not foreground.any():
         return foreground
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
+    sizes = np.bincount(labels[foreground])
     filled = ndi.binary_fill_holes(labels == int(sizes.argmax()))
-    return np.asarray(filled, dtype=np.bool_)
+    mask = np.asarray(filled, dtype=np.bool_)
+    return mask if unseen is None else mask & ~unseen
 
 
 def _smooth(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:

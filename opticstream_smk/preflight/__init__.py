@@ -27,8 +27,6 @@ from opticstream_smk.preflight.software import check_software
 from opticstream_smk.preflight.strips import check_strips
 from opticstream_smk.trigger.batches import needed_files
 
-PICTURE = "preflight.jpg"
-
 
 @dataclass(frozen=True)
 class Options:
@@ -192,7 +190,7 @@ def _decode(
     speed = None
     n_bytes = estimate.batch_product_bytes(config, label) // config.acquisition.rows(label)
     if writable:
-        picture = project_layout(config).report / PICTURE
+        picture = project_layout(config).preflight_picture
         tile.draw(config, decoded, numbers, picture)
         report.picture = picture
     else:

@@ -11,9 +11,9 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.pictures import orientation_to_rgb, window_to_uint8, write_jpeg
-from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.plan import Plan, image_list, project_layout
 from opticstream_smk.qc.sheet import Panel, compose, outline, painted
-from opticstream_smk.stages.tilemap import read_tilemap
+from opticstream_smk.stages.tilemap import stitched_tilemap
 
 _MASK_COLOUR = (255, 140, 0)
 _TILE_COLOUR = (0, 200, 255)
@@ -34,7 +34,7 @@ def write_mosaic_overview(config: Config, mosaic: int) -> None:
     """Write ``report/mosaic-01.jpg``: every stitched modality on one sheet."""
     layout = project_layout(config)
     plan = Plan(config, layout)
-    tilemap = read_tilemap(config, layout, plan.acquisition(mosaic))
+    tilemap = stitched_tilemap(plan, mosaic)
     covered = tilemap.coverage()
     mask = nifti.read_image(layout.stitched(mosaic, "mask")) > 0
     panels = []
@@ -57,6 +57,8 @@ def write_mosaic_overview(config: Config, mosaic: int) -> None:
         f"{config.project.name}: mosaic {mosaic:03d}, {plan.acquisition(mosaic)}, "
         f"slice {plan.slice(mosaic):02d}; {100 * mask.mean():.0f} % tissue"
     )
+    if tilemap.missing:
+        title += f"; images {image_list(tilemap.missing)} missing"
     write_jpeg(layout.mosaic_picture(mosaic), compose(title, panels))
 
 
@@ -113,8 +115,7 @@ def _agreement(config: Config, slice_: int) -> NDArray[np.uint8]:
     shape = (normal.shape[0], normal.shape[1])
     warped: NDArray[Any] = warp(tilted, affine, shape)
     seen, seen_tilted = (
-        read_tilemap(config, layout, plan.acquisition(mosaic)).coverage()
-        for mosaic in plan.registered_pair(slice_)
+        stitched_tilemap(plan, mosaic).coverage() for mosaic in plan.registered_pair(slice_)
     )
     seen_tilted = coverage(affine, seen_tilted, shape)
     # Both on the same pixels, so that equal tissue has equal brightness.

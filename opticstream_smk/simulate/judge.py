@@ -11,7 +11,7 @@ from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.io import nifti
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.simulate import compare
-from opticstream_smk.stages.tilemap import read_tilemap
+from opticstream_smk.stages.tilemap import stitched_tilemap
 
 Truth = dict[str, NDArray[np.generic]]
 
@@ -39,9 +39,8 @@ def judge_project(config: Config, truth_path: Path) -> list[tuple[str, compare.C
     n_mosaics = truth["positions_px"].shape[0]
     for mosaic in range(1, n_mosaics + 1):
         where = f"mosaic {mosaic:03d}"
-        if all(
-            plan.layout.batch_flag(mosaic, b, "processed").exists() for b in plan.batches(mosaic)
-        ):
+        batches = plan.counted_batches(mosaic)
+        if all(plan.layout.batch_flag(mosaic, b, "processed").exists() for b in batches):
             rows += [(where, row) for row in _tiles(plan, truth, mosaic)]
         if plan.layout.mosaic_flag(mosaic, "stitched").exists():
             rows += [(where, row) for row in _stitched(plan, truth, mosaic)]
@@ -83,7 +82,10 @@ def _tiles(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]:
     names = {modality: name for modality, (name, _) in judges.items() if modality in made}
     found: dict[str, list[NDArray[np.float64]]] = {modality: [] for modality in names}
     known: dict[str, list[NDArray[np.float64]]] = {modality: [] for modality in names}
+    missing = plan.missing_tiles(mosaic)
     for image in plan.images(mosaic):
+        if image in missing:
+            continue
         position = _map(truth, "positions_px", mosaic - 1)[image - 1]
         for modality, name in names.items():
             path = plan.layout.processed_tile(mosaic, image, modality)
@@ -97,7 +99,7 @@ def _tiles(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]:
 
 
 def _stitched(plan: Plan, truth: Truth, mosaic: int) -> list[compare.Comparison]:
-    tilemap = read_tilemap(plan.config, plan.layout, plan.acquisition(mosaic))
+    tilemap = stitched_tilemap(plan, mosaic)
     solved = tilemap.positions_px
     known = _map(truth, "positions_px", mosaic - 1)[: len(solved)]
     aip = nifti.read_image(plan.layout.stitched(mosaic, "aip_nomask"))
@@ -121,7 +123,7 @@ def _registered(plan: Plan, truth: Truth, slice_: int) -> list[compare.Compariso
         0,
         1,
     )
-    tilemap = read_tilemap(plan.config, plan.layout, plan.acquisition(normal))
+    tilemap = stitched_tilemap(plan, normal)
     known = _map(truth, "positions_px", normal - 1)[: len(tilemap.positions_px)]
     shift = np.median(known - tilemap.positions_px, axis=0)
     shape = (axis.shape[0], axis.shape[1])

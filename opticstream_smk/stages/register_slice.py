@@ -12,9 +12,10 @@ from opticstream_smk.errors import QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.atomic import write_json, write_with
 from opticstream_smk.io.pictures import write_jpeg, write_tiff
+from opticstream_smk.plan import image_list
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.stitch_enface import canvas_geometry
-from opticstream_smk.stages.tilemap import read_tilemap
+from opticstream_smk.stages.tilemap import stitched_tilemap
 from opticstream_smk.state.flags import file_input
 
 if TYPE_CHECKING:
@@ -66,10 +67,8 @@ def compute(context: StageContext) -> Outcome:
         sources.append(path)
         return np.asarray(nifti.read_image(path), np.float64)
 
-    tilemaps = {
-        mosaic: read_tilemap(config, layout, context.plan.acquisition(mosaic))
-        for mosaic in (normal, tilted)
-    }
+    plan = context.plan
+    tilemaps = {mosaic: stitched_tilemap(plan, mosaic) for mosaic in (normal, tilted)}
 
     def view(mosaic: int, modality: str) -> NDArray[np.float64]:
         """Unmasked image; NaN where no tile lies."""
@@ -118,6 +117,11 @@ def compute(context: StageContext) -> Outcome:
             "tissue_share": round(float(tissue.mean()), 4),
             "seen_share_of_tissue": round(float(seen[tissue].mean()), 4),
         },
+        warnings=tuple(
+            f"there is no axis where mosaic {mosaic:03d} lacks images {image_list(found.missing)}"
+            for mosaic, found in tilemaps.items()
+            if found.missing
+        ),
     )
 
 

@@ -8,10 +8,16 @@ import numpy as np
 
 from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError
-from opticstream_smk.plan import template_params
+from opticstream_smk.plan import image_list, template_params
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
-from opticstream_smk.stages.tilemap import TileFiles, Tilemap, cells, write_tilemap
-from opticstream_smk.state.flags import TileCount, file_input
+from opticstream_smk.stages.tilemap import (
+    TileFiles,
+    Tilemap,
+    cells,
+    tile_count,
+    write_tilemap,
+)
+from opticstream_smk.state.flags import file_input
 
 
 def params(config: Config, acquisition: str) -> Mapping[str, Any]:
@@ -29,7 +35,10 @@ def products(context: StageContext) -> list[Path]:
 
 
 def compute(context: StageContext) -> Outcome:
-    """Write ``tilemap-normal.j2``: the nominal grid, refined by correlating the overlaps."""
+    """Write ``tilemap-normal.j2``: the nominal grid, refined by correlating the overlaps.
+
+    A missing tile has its place all the same: other slices have that tile.
+    """
     from opticstream_smk.mosaic import solve_positions
 
     config, layout, acquisition = context.config, context.layout, context.acquisition
@@ -41,22 +50,33 @@ def compute(context: StageContext) -> Outcome:
     scan = config.acquisition
     shape = (scan.tile_size_y, scan.alines(acquisition))
     grid = cells(config, acquisition)
-    files = TileFiles(layout, mosaic, "aip", shape, len(grid))
+    missing = context.plan.accept_missing(mosaic)
+    files = TileFiles(layout, mosaic, "aip", shape, len(grid), missing)
     tiles = np.stack([files[index] for index in range(len(files))])
     signal = tiles.mean(axis=(1, 2), dtype=np.float64)
+    signal[[image - 1 for image in missing]] = 0
     solved = solve_positions(tiles, grid, overlap_percent=scan.tile_overlap_percent)
     tilemap = Tilemap(solved.positions_px, solved.is_anchored, shape, signal)
     write_tilemap(config, layout, acquisition, tilemap)
     measured = solved.edges[solved.edges["used"]]
     unanchored = (np.flatnonzero(~solved.is_anchored) + 1).tolist()
-    warning = (
-        f"{len(unanchored)} of {len(grid)} tiles have too little content in their overlaps and lie "
-        f"where the stage should have been: images {', '.join(map(str, unanchored))}"
-    )
+    blank = [image for image in unanchored if image not in missing]
+    warnings = []
+    if blank and len(grid) > 1:
+        warnings.append(
+            f"{len(blank)} of {len(grid)} tiles have too little content in their overlaps and lie "
+            f"where the stage should have been: images {', '.join(map(str, blank))}"
+        )
+    if missing:
+        warnings.append(
+            f"the template mosaic {mosaic:03d} lacks {len(missing)} of {len(grid)} tiles (images "
+            f"{image_list(missing)}); in every slice these lie where the stage should have been. "
+            "mosaic.template_slice takes the coordinates from another slice."
+        )
     return Outcome(
-        inputs=tuple(file_input(files.path(index)) for index in range(len(files))),
+        inputs=tuple(map(file_input, files.paths)),
         outputs=tuple(products(context)),
-        tiles=TileCount(done=tuple(context.plan.images(mosaic))),
+        tiles=tile_count(context.plan.images(mosaic), missing),
         numbers={
             "tiles": len(grid),
             "anchored_tiles": int(solved.is_anchored.sum()),
@@ -72,7 +92,7 @@ def compute(context: StageContext) -> Outcome:
             "template_slice": context.plan.slice(mosaic),
             "unanchored_images": unanchored,
         },
-        warnings=(warning,) if unanchored and len(grid) > 1 else (),
+        warnings=tuple(warnings),
     )
 
 

@@ -17,10 +17,10 @@ from opticstream_smk.io.pictures import (
     write_jpeg,
     write_tiff,
 )
-from opticstream_smk.plan import template_params
+from opticstream_smk.plan import image_list, template_params
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
-from opticstream_smk.stages.tilemap import TileFiles, Tilemap, read_tilemap
-from opticstream_smk.state.flags import TileCount, file_input
+from opticstream_smk.stages.tilemap import TileFiles, Tilemap, read_tilemap, tile_count
+from opticstream_smk.state.flags import file_input
 
 _SUFFIXES = (".nii", ".jpg", ".tiff")
 
@@ -52,12 +52,17 @@ def compute(context: StageContext) -> Outcome:
     from opticstream_smk.mosaic import make_mask
 
     config, layout, mosaic = context.config, context.layout, context.mosaic
-    tilemap = read_tilemap(config, layout, context.acquisition)
-    covered = tilemap.coverage()
+    plan = context.plan
+    missing = plan.accept_missing(mosaic)
+    tilemap = read_tilemap(config, layout, context.acquisition, missing)
+    covered, gaps = tilemap.coverage(), tilemap.gaps()
     aip = _blend(context, tilemap, "aip")
     threshold = config.mosaic.mask_threshold(context.acquisition)
     mask = make_mask(
-        np.where(covered, aip, np.nan), threshold, sigma_px=config.mosaic.mask_sigma_px
+        np.where(covered, aip, np.nan),
+        threshold,
+        sigma_px=config.mosaic.mask_sigma_px,
+        unseen=gaps if missing else None,
     )
     _write_mask(context, tilemap, mask)
     for modality in config.mosaic.modalities:
@@ -65,16 +70,31 @@ def compute(context: StageContext) -> Outcome:
         for name, region in ((f"{modality}_nomask", covered), (modality, covered & mask)):
             _write_image(context, tilemap, name, modality, image, region)
     template = layout.template(context.acquisition)
+    warnings = [] if mask.any() else [_empty_mask(context, aip, threshold)]
+    if missing:
+        warnings.append(_missing_tiles(tilemap, gaps))
     return Outcome(
         inputs=(file_input(template),),
         outputs=tuple(products(context)),
-        tiles=TileCount(done=tuple(context.plan.images(mosaic))),
+        tiles=tile_count(plan.images(mosaic), missing),
         numbers={
             "tissue_share": round(float(mask.sum() / covered.sum()), 4),
             "unanchored_tiles": int((~tilemap.is_anchored).sum()),
         },
-        extra={"template_sha256": tilemap.sha256},
-        warnings=() if mask.any() else (_empty_mask(context, aip, threshold),),
+        extra={
+            "template_sha256": tilemap.sha256,
+            # What `.closed` accepted is true only as long as it is closed.
+            **({"closed": True} if plan.closed_without(mosaic) & missing else {}),
+        },
+        warnings=tuple(warnings),
+    )
+
+
+def _missing_tiles(tilemap: Tilemap, gaps: NDArray[np.bool_]) -> str:
+    return (
+        f"{len(tilemap.missing)} of {len(tilemap.positions_px)} tiles are missing (images "
+        f"{image_list(tilemap.missing)}); {100 * gaps.mean():.1f} % of the mosaic has no value for "
+        "want of them"
     )
 
 
@@ -109,6 +129,7 @@ def _blend(context: StageContext, tilemap: Tilemap, modality: str) -> NDArray[np
             modality,
             tilemap.tile_shape,
             len(tilemap.positions_px),
+            tilemap.missing,
         ),
         tilemap.positions_px,
         overlap_percent=context.config.acquisition.tile_overlap_percent,

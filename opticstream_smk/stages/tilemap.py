@@ -1,7 +1,7 @@
 """The coordinate template of an acquisition, as stages write and read it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -14,6 +14,8 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.io import nifti
 from opticstream_smk.layout import ProjectLayout
+from opticstream_smk.plan import Plan
+from opticstream_smk.state.flags import TileCount, read_flag
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +31,11 @@ class Tilemap:
     tile_shape
         (y, x) px of a tile.
     avg_signal
-        (N,) mean intensity of each tile when the template was made, dB.
+        (N,) mean intensity of each tile when the template was made, dB; 0 for a missing one.
     sha256
         Hash of the template file; empty for one that is not written yet.
+    missing
+        Images that the mosaic at hand lacks. The canvas has room for them.
     """
 
     positions_px: NDArray[np.float64]
@@ -39,6 +43,7 @@ class Tilemap:
     tile_shape: tuple[int, int]
     avg_signal: NDArray[np.float64]
     sha256: str = ""
+    missing: frozenset[int] = frozenset()
 
     @property
     def origin_px(self) -> tuple[int, int]:
@@ -47,27 +52,41 @@ class Tilemap:
 
         return canvas_shape(self.positions_px, self.tile_shape)[1]
 
-    def _corners(self) -> NDArray[np.int64]:
-        """(N, 2) y, x of each tile's first pixel on the canvas."""
-        from opticstream_smk.mosaic import tile_corners
-
-        corners: NDArray[np.int64] = tile_corners(self.positions_px) - np.array(self.origin_px)
-        return corners
-
-    def coverage(self) -> NDArray[np.bool_]:
-        """(y, x) canvas, True where any tile lies."""
+    @property
+    def canvas_px(self) -> tuple[int, int]:
+        """Size (y, x) of the image that holds every tile of the grid."""
         from opticstream_smk.mosaic import canvas_shape
 
+        return canvas_shape(self.positions_px, self.tile_shape)[0]
+
+    def _corners(self, *, missing: bool = False) -> NDArray[np.int64]:
+        """(N, 2) y, x of the first pixel on the canvas of each tile that is there, or is not."""
+        from opticstream_smk.mosaic import tile_corners
+
+        images = np.arange(1, len(self.positions_px) + 1)
+        corners: NDArray[np.int64] = tile_corners(self.positions_px) - np.array(self.origin_px)
+        chosen: NDArray[np.int64] = corners[np.isin(images, list(self.missing)) == missing]
+        return chosen
+
+    def _area(self, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
         rows, columns = self.tile_shape
-        covered = np.zeros(canvas_shape(self.positions_px, self.tile_shape)[0], np.bool_)
-        for y, x in self._corners():
-            covered[y : y + rows, x : x + columns] = True
-        return covered
+        area = np.zeros(self.canvas_px, np.bool_)
+        for y, x in corners:
+            area[y : y + rows, x : x + columns] = True
+        return area
+
+    def coverage(self) -> NDArray[np.bool_]:
+        """(y, x) canvas, True where any tile lies that is not missing."""
+        return self._area(self._corners())
+
+    def gaps(self) -> NDArray[np.bool_]:
+        """(y, x) canvas, True where only missing tiles lie."""
+        return self._area(self._corners(missing=True)) & ~self.coverage()
 
     def tile_borders(self) -> NDArray[np.bool_]:
         """(y, x) canvas, True on the outermost pixels of each tile."""
         rows, columns = self.tile_shape
-        borders = np.zeros_like(self.coverage())
+        borders = np.zeros(self.canvas_px, np.bool_)
         for y, x in self._corners():
             borders[[y, y + rows - 1], x : x + columns] = True
             borders[y : y + rows, [x, x + columns - 1]] = True
@@ -75,7 +94,10 @@ class Tilemap:
 
 
 class TileFiles(Sequence[NDArray[np.float32]]):
-    """The en-face maps of a mosaic as (y, x) images, each read when it is asked for."""
+    """The en-face maps of a mosaic as (y, x) images, each read when it is asked for.
+
+    A missing tile is NaN everywhere: it lies where the lattice has it and has no weight.
+    """
 
     def __init__(
         self,
@@ -84,12 +106,19 @@ class TileFiles(Sequence[NDArray[np.float32]]):
         modality: str,
         tile_shape: tuple[int, int],
         count: int,
+        missing: Collection[int] = (),
     ) -> None:
         self._layout = layout
         self._mosaic = mosaic
         self._modality = modality
         self._tile_shape = tile_shape
         self._count = count
+        self._missing = frozenset(missing)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Files of the tiles that are there."""
+        return [self.path(i) for i in range(self._count) if i + 1 not in self._missing]
 
     def path(self, index: int) -> Path:
         """File of the tile at a 0-based index."""
@@ -107,8 +136,16 @@ class TileFiles(Sequence[NDArray[np.float32]]):
             return [self[i] for i in range(*index.indices(self._count))]
         if not 0 <= index < self._count:
             raise IndexError(index)
+        if index + 1 in self._missing:
+            return np.full(self._tile_shape, np.nan, np.float32)
         image = nifti.read_image(self.path(index), shape_yx=self._tile_shape)
         return np.asarray(image, np.float32)
+
+
+def tile_count(images: Iterable[int], missing: Collection[int]) -> TileCount:
+    """Tiles of a mosaic as its flags record them."""
+    done = tuple(image for image in images if image not in missing)
+    return TileCount(done=done, missing=tuple(sorted(missing)))
 
 
 def write_tilemap(
@@ -135,8 +172,15 @@ def write_tilemap(
     write_template(layout.template(acquisition), tiles, tile_overlap=overlap)
 
 
-def read_tilemap(config: Config, layout: ProjectLayout, acquisition: str) -> Tilemap:
+def read_tilemap(
+    config: Config, layout: ProjectLayout, acquisition: str, missing: Collection[int] = ()
+) -> Tilemap:
     """Read the template of an acquisition.
+
+    Parameters
+    ----------
+    missing
+        Images that the mosaic lacks which is looked at.
 
     Raises
     ------
@@ -166,7 +210,23 @@ def read_tilemap(config: Config, layout: ProjectLayout, acquisition: str) -> Til
         tile_shape=(scan.tile_size_y, scan.alines(acquisition)),
         avg_signal=np.array([tile.avg_signal for tile in tiles]),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        missing=frozenset(missing),
     )
+
+
+def stitched_tilemap(plan: Plan, mosaic: int) -> Tilemap:
+    """Where the tiles lie that a stitched mosaic was made from.
+
+    Raises
+    ------
+    IncompleteInputError
+        There is no template.
+    CorruptInputError
+        Template or flag cannot be used.
+    """
+    stitched = read_flag(plan.layout.mosaic_flag(mosaic, "stitched"))
+    missing = stitched.tiles.missing if stitched else ()
+    return read_tilemap(plan.config, plan.layout, plan.acquisition(mosaic), missing)
 
 
 def cells(config: Config, acquisition: str) -> NDArray[np.int64]:

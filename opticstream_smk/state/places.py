@@ -1,5 +1,6 @@
 """Places of a PS-OCT project that have flags, and the files of those flags."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +8,16 @@ from types import MappingProxyType
 from typing import Literal
 
 from opticstream_smk import naming
-from opticstream_smk.errors import NamingError
+from opticstream_smk.errors import NamingError, ServiceError
 from opticstream_smk.layout import ProjectLayout
 
 Level = Literal["batch", "mosaic", "slice", "tilemap"]
 
-# Flags in the order in which the stages write them.
+# Flags in the order in which they are written: by the stages, `closed` by an operator.
 FLAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {
         "batch": ("ready", "complex", "processed", "qc"),
-        "mosaic": ("stitched",),
+        "mosaic": ("closed", "stitched"),
         "slice": ("registered",),
         "tilemap": ("solved",),
     }
@@ -105,3 +106,32 @@ def parse_flag_path(path: Path, mosaics_per_slice: int = 2) -> tuple[Place, str]
         )
     except NamingError:
         return None
+
+
+def present_states(folder: Path) -> dict[tuple[str, int | str], frozenset[str]]:
+    """Flags and records in one folder: their states by level and the id in their names.
+
+    Names alone decide: one listing, nothing is opened. Names of another padding do not count,
+    because nobody finds them by their path; ``doctor --fix`` renames them.
+
+    Raises
+    ------
+    ServiceError
+        The folder is there and cannot be listed.
+    """
+    found: dict[tuple[str, int | str], set[str]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise ServiceError(
+            f"{folder} cannot be listed ({error.strerror}); correct its permissions, or mount the "
+            "disk again"
+        ) from error
+    for name in names:
+        flag = naming.parse_flag(name)
+        if flag is not None and flag.id and str(flag) == name:
+            found.setdefault((flag.level, flag.id), set()).add(flag.state)
+    return {key: frozenset(states) for key, states in found.items()}

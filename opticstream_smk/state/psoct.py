@@ -218,6 +218,8 @@ def _direct_downstream(
             return [(place, "processed"), (place, "qc")]
         if state == "processed":
             return [(place, "qc"), (mosaic_place(place.mosaic or 0, per_slice), "stitched")]
+    if place.level == "mosaic" and state == "closed":
+        return [(place, "stitched")]
     if place.level == "mosaic" and state == "stitched":
         return [(slice_place(place.slice or 0), "registered")]
     if place.level == "tilemap" and state == "solved":

@@ -78,6 +78,18 @@ class Watch:
             time.sleep(poll_s)
         raise AssertionError(f"not within {timeout_s} s; the watcher said:\n{self.text}")
 
+    def until_it_looks(self):
+        """Wait until it has looked at the source folders once."""
+
+        def has_looked():
+            try:
+                snapshot = json.loads((self.project.dir / "state/control/watcher.json").read_text())
+            except (OSError, ValueError):
+                return False
+            return snapshot["pid"] == self.process.pid
+
+        self.until(has_looked)
+
     def drivers(self):
         """Process ids of drivers on record that live."""
         folder = self.project.dir / "state/control/drivers"

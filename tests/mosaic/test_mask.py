@@ -78,3 +78,27 @@ def test_without_smoothing_the_threshold_is_exact():
 def test_refuses_a_volume():
     with pytest.raises(ValueError, match="expected"):
         make_mask(np.zeros((2, 3, 4)), 1)
+
+
+def test_tissue_on_both_sides_of_a_missing_tile_is_one_piece():
+    image = np.full((40, 90), 40.0, dtype=np.float32)
+    image[5:35, 5:40] = image[5:35, 55:85] = 70
+    image[:, 40:55] = np.nan  # a column of tiles that is not there
+    unseen = np.isnan(image)
+    assert not make_mask(image, 55)[:, 55:].any()
+    mask = make_mask(image, 55, unseen=unseen)
+    assert mask[7:33, 7:38].all()
+    assert mask[7:33, 57:83].all()
+    assert not mask[unseen].any()
+
+
+def test_a_missing_tile_is_no_tissue_and_does_not_count_as_such():
+    image = np.full((40, 90), 40.0, dtype=np.float32)
+    image[10:20, 5:15] = 70
+    image[25:35, 60:64] = 70  # smaller, and beside a large gap
+    image[:, 64:] = np.nan
+    mask = make_mask(image, 55, unseen=np.isnan(image))
+    assert mask[12:18, 7:13].all()
+    assert not mask[:, 50:].any()
+    empty = np.full((8, 8), np.nan)
+    assert not make_mask(empty, 55, unseen=np.isnan(empty)).any()
