@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from opticstream_smk.state.psoct import Status
+from opticstream_smk.state.nodes import Status
 
 Entry = Literal["started", "restarted", "skipped"]
 

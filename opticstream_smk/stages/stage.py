@@ -27,8 +27,9 @@ from opticstream_smk.state.flags import (
     read_flag,
 )
 from opticstream_smk.state.host import identity
+from opticstream_smk.state.nodes import Status
 from opticstream_smk.state.places import Level, Place, flag_path
-from opticstream_smk.state.psoct import OctState, Status
+from opticstream_smk.state.psoct import OctState
 
 log = logging.getLogger(__name__)
 

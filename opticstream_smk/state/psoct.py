@@ -4,21 +4,16 @@
 at the end of the block. ``read_*`` return a frozen view under the lock, ``peek_*`` without it.
 """
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from opticstream_smk import naming
-from opticstream_smk.errors import NamingError
-from opticstream_smk.io.atomic import write_error
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.state import locks
-from opticstream_smk.state.events import append_event, flag_payload
-from opticstream_smk.state.flags import Flag, now, read_flag, write_flag
+from opticstream_smk.state import nodes
+from opticstream_smk.state.nodes import FlagRepository, ProjectNodes, Scheme
 from opticstream_smk.state.places import (
     DONE,
     FLAGS,
@@ -33,131 +28,17 @@ from opticstream_smk.state.places import (
 )
 from opticstream_smk.state.store import ProjectStateStore
 
-Status = Literal["done", "running", "failed", "ready", "pending"]
+# Children: batches of a mosaic, mosaics of a slice, slices and templates of a project.
+NodeView = nodes.NodeView[Place]
+Node = nodes.Node[Place]
 
 
-@dataclass(frozen=True)
-class NodeView:
-    """A node as it was when it was read.
-
-    Attributes
-    ----------
-    flags
-        Flags and records that were present, by state.
-    children
-        Batches of a mosaic, mosaics of a slice, slices and templates of a project.
-    running
-        Whether a stage held the lock of one of the node's flags.
-    """
-
-    place: Place | None
-    flags: Mapping[str, Flag]
-    children: tuple["NodeView", ...] = ()
-    running: bool = False
-
-    def has(self, state: str) -> bool:
-        """Whether a flag is present."""
-        return state in self.flags
-
-    @property
-    def status(self) -> Status:
-        """Done before running before failed before ready."""
-        if self.place is not None and self.has(DONE[self.place.level]):
-            return "done"
-        if self.running:
-            return "running"
-        if self.has("failed"):
-            return "failed"
-        return "ready" if self.has("ready") else "pending"
-
-
-class Node:
-    """A mutable node. Changes are kept until the store saves them."""
-
-    def __init__(self, project: "OctProjectState", place: Place) -> None:
-        self.place = place
-        self._project = project
-        self.added: dict[str, Flag] = {}
-        self.withdrawn: set[str] = set()
-        self.dropped: set[str] = set()
-
-    def path(self, state: str) -> Path:
-        """File of a flag of this node."""
-        return flag_path(self._project.layout, self.place, state)
-
-    def get(self, state: str) -> Flag | None:
-        """A flag, with the changes that are not saved yet."""
-        if state in self.added:
-            return self.added[state]
-        if state in self.withdrawn or state in self.dropped:
-            return None
-        return read_flag(self.path(state))
-
-    def has(self, state: str) -> bool:
-        """Whether a flag is present, with the changes that are not saved yet."""
-        if state in self.added:
-            return True
-        if state in self.withdrawn or state in self.dropped:
-            return False
-        return self.path(state).exists()
-
-    def add(self, state: str, flag: Flag) -> None:
-        """Add a flag, or replace a record."""
-        if state not in (*FLAGS[self.place.level], *RECORDS):
-            raise NamingError(f"{self.place} has no flag {state!r}")
-        self.dropped.discard(state)
-        self.added[state] = flag
-
-    def withdraw(self, state: str) -> None:
-        """Withdraw a flag and everything downstream of it."""
-        for node, name in self._project.downstream(self.place, state):
-            node.withdraw(name)
-        if self.has(state):
-            self.added.pop(state, None)
-            self.withdrawn.add(state)
-
-    def withdraw_downstream(self, state: str) -> None:
-        """Withdraw everything downstream of a flag, and leave the flag."""
-        for node, name in self._project.downstream(self.place, state):
-            node.withdraw(name)
-
-    def drop(self, record: str) -> None:
-        """Remove a record."""
-        self.added.pop(record, None)
-        self.dropped.add(record)
-
-    def to_view(self, children: tuple[NodeView, ...] = ()) -> NodeView:
-        """Frozen copy of what is in the files now."""
-        names = FLAGS[self.place.level]
-        layout = self._project.layout
-        found = {state: self.get(state) for state in (*names, *RECORDS)}
-        return NodeView(
-            place=self.place,
-            flags=MappingProxyType({s: flag for s, flag in found.items() if flag is not None}),
-            children=children,
-            running=any(locks.is_held(layout.lock(self.path(state))) for state in names),
-        )
-
-
-class OctProjectState:
+class OctProjectState(ProjectNodes[Place]):
     """The mutable state of a project; nodes are read when they are asked for."""
 
     def __init__(self, layout: ProjectLayout, mosaics_per_slice: int = 2) -> None:
-        self.layout = layout
+        super().__init__(layout, _scheme(mosaics_per_slice))
         self.mosaics_per_slice = mosaics_per_slice
-        self._nodes: dict[Place, Node] = {}
-
-    def node(self, place: Place) -> Node:
-        """The node at a place; the same object each time."""
-        return self._nodes.setdefault(place, Node(self, place))
-
-    def changed(self) -> list[Node]:
-        """Nodes with changes that are not saved yet."""
-        return [n for n in self._nodes.values() if n.added or n.withdrawn or n.dropped]
-
-    def forget(self) -> None:
-        """Drop all changes that are not saved yet."""
-        self._nodes.clear()
 
     def slices(self) -> list[int]:
         """Slices that have a mosaic folder or a flag."""
@@ -197,20 +78,33 @@ class OctProjectState:
         parsed = (parse_flag_path(path, self.mosaics_per_slice) for path in paths)
         return [entry for entry in parsed if entry]
 
-    def downstream(self, place: Place, state: str) -> Iterator[tuple[Node, str]]:
-        """What was made directly from a flag.
 
-        Downstream of a batch ends before the template: a template is shared by all slices, and
-        only redoing the coordinates withdraws it, with everything that used it.
-        """
-        for target, name in _direct_downstream(place, state, self):
-            yield self.node(target), name
+def _scheme(per_slice: int) -> Scheme[Place]:
+    return Scheme(
+        pipeline="psoct",
+        levels=("batch", "tilemap", "mosaic", "slice"),
+        flags=FLAGS,
+        done=DONE,
+        records=RECORDS,
+        path=flag_path,
+        downstream=lambda layout, place, state: _downstream(layout, place, state, per_slice),
+        withdrawn_name=_withdrawn_name,
+    )
 
 
-def _direct_downstream(
-    place: Place, state: str, project: OctProjectState
+def _withdrawn_name(place: Place, name: str) -> str:
+    # Batches of all mosaics share their names.
+    return f"{naming.mosaic_folder(place.mosaic or 0)}.{name}" if place.level == "batch" else name
+
+
+def _downstream(
+    layout: ProjectLayout, place: Place, state: str, per_slice: int
 ) -> Iterable[tuple[Place, str]]:
-    per_slice = project.mosaics_per_slice
+    """What was made directly from a flag.
+
+    Downstream of a batch ends before the template: a template is shared by all slices, and only
+    redoing the coordinates withdraws it, with everything that used it.
+    """
     if place.level == "batch":
         if state == "ready":
             return [(place, "complex"), (place, "processed"), (place, "qc")]
@@ -225,13 +119,13 @@ def _direct_downstream(
     if place.level == "tilemap" and state == "solved":
         return [
             (mosaic_place(mosaic, per_slice), "stitched")
-            for mosaic in project.layout.mosaics()
+            for mosaic in layout.mosaics()
             if naming.acquisition_of_mosaic(mosaic, per_slice) == place.acquisition
         ]
     return []
 
 
-class OctRepository:
+class OctRepository(FlagRepository[OctProjectState]):
     """Flags in a project folder.
 
     Parameters
@@ -245,54 +139,11 @@ class OctRepository:
         mosaics_per_slice: int = 2,
         event_context: Callable[[Place], dict[str, Any]] = lambda _place: {},
     ) -> None:
+        super().__init__(
+            lambda layout: OctProjectState(layout, mosaics_per_slice),
+            lambda place, _name, _flag: event_context(place),
+        )
         self.mosaics_per_slice = mosaics_per_slice
-        self._event_context = event_context
-
-    def load(self, layout: ProjectLayout) -> OctProjectState:
-        """State of a project; flags are read when they are asked for."""
-        return OctProjectState(layout, self.mosaics_per_slice)
-
-    def save(self, state: OctProjectState) -> None:
-        """Withdraw, add, drop, in that order: a present flag is true at every moment."""
-        changed = state.changed()
-        folder = state.layout.withdrawn / now().strftime("%Y%m%dT%H%M%S.%fZ")
-        # Levels furthest downstream go first.
-        order = ("slice", "mosaic", "tilemap", "batch")
-        for node in sorted(changed, key=lambda n: order.index(n.place.level)):
-            for name in reversed(FLAGS[node.place.level]):
-                if name in node.withdrawn:
-                    _move(node.path(name), folder / node.path(name).name, node.place)
-        for node in changed:
-            for name, flag in node.added.items():
-                write_flag(node.path(name), flag)
-            for name in node.dropped:
-                node.path(name).unlink(missing_ok=True)
-        for node in changed:
-            self._announce(state.layout, node)
-
-    def _announce(self, layout: ProjectLayout, node: Node) -> None:
-        for name, flag in node.added.items():
-            append_event(
-                layout,
-                node.place.level,
-                name,
-                project=flag.project,
-                ids=node.place.ids,
-                payload={**self._event_context(node.place), **flag_payload(flag)},
-            )
-
-
-def _move(source: Path, target: Path, place: Place) -> None:
-    if place.level == "batch":
-        # Batches of all mosaics share their names.
-        target = target.with_name(f"{naming.mosaic_folder(place.mosaic or 0)}.{target.name}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(source, target)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise write_error(source, error) from error
 
 
 class OctState:

@@ -1,8 +1,6 @@
 """What operators tell the watcher by files: pause and resume, which survive restarts."""
 
-import getpass
 import json
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 from opticstream_smk.io.atomic import write_error, write_json
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import now
-from opticstream_smk.state.host import host_name
+from opticstream_smk.state.host import operator
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def pause(layout: ProjectLayout, reason: str = "") -> Paused:
     before = paused(layout)
     if before is not None and not before.problem:
         return before
-    record = Paused(now(), f"{_user()}@{host_name()}", reason)
+    record = Paused(now(), operator(), reason)
     assert record.since is not None
     content = {"since": record.since.isoformat(), "by": record.by, "reason": record.reason}
     write_json(pause_path(layout), content)
@@ -105,10 +103,3 @@ def paused(layout: ProjectLayout) -> Paused | None:
         return Paused(
             None, "", "", f"{path} cannot be understood ({what}); `optic-trigger resume` removes it"
         )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        return str(os.getuid())

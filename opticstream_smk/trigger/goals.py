@@ -8,8 +8,8 @@ from datetime import datetime
 
 from opticstream_smk import estimate
 from opticstream_smk.config import Config
-from opticstream_smk.errors import CorruptInputError
-from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.errors import CorruptInputError, OpticStreamError
+from opticstream_smk.plan import Plan, Target, project_layout
 from opticstream_smk.state.flags import Flag, now, read_flag
 from opticstream_smk.state.places import Place, flag_path
 from opticstream_smk.trigger.drivers import Kind
@@ -61,6 +61,7 @@ class Goals:
         # Mosaics and slices that have everything; they are looked at again after a withdrawal.
         self._finished: set[Place] = set()
         self._withdrawn_at: int | None = None
+        self._told: dict[Place, str] = {}
         self.waiting: tuple[WaitingGoal, ...] = ()
         self.use(config)
 
@@ -98,25 +99,37 @@ class Goals:
 
     def _startable(self) -> Iterator[Goal]:
         plan = Plan(self._config, self._layout)
-        wanted = self._config.run.goals
-        slices = set()
-        for mosaic in self._layout.mosaics():
+        mosaics = self._layout.mosaics()
+        for mosaic in mosaics:
             place = Place("mosaic", plan.slice(mosaic), mosaic)
-            slices.add(plan.slice(mosaic))
-            if place not in self._finished:
-                for target in plan.startable(mosaic):
-                    if target.goal in wanted:
-                        yield self._goal(target.place, target.path, qc=target.goal == "qc")
-                if plan.is_finished(mosaic):
-                    self._finished.add(place)
-        for slice_ in sorted(slices):
+            yield from self._of(place, plan.startable, plan.is_finished, mosaic)
+        for slice_ in sorted({plan.slice(mosaic) for mosaic in mosaics}):
             place = Place("slice", slice_)
-            if place not in self._finished:
-                for target in plan.startable_slice(slice_):
-                    if target.goal in wanted:
-                        yield self._goal(target.place, target.path, qc=target.goal == "qc")
-                if plan.is_slice_finished(slice_):
-                    self._finished.add(place)
+            yield from self._of(place, plan.startable_slice, plan.is_slice_finished, slice_)
+
+    def _of(
+        self,
+        place: Place,
+        startable: Callable[[int], list[Target]],
+        is_finished: Callable[[int], bool],
+        number: int,
+    ) -> Iterator[Goal]:
+        if place in self._finished:
+            return
+        try:
+            targets = startable(number)
+            if is_finished(number):
+                self._finished.add(place)
+        except OpticStreamError as error:
+            # A damaged flag stops its own place only.
+            if self._told.get(place) != str(error):
+                log.error("%s", error)
+            self._told[place] = str(error)
+            return
+        self._told.pop(place, None)
+        for target in targets:
+            if target.goal in self._config.run.goals:
+                yield self._goal(target.place, target.path, qc=target.goal == "qc")
 
     def _goal(self, place: Place, path: str, *, qc: bool) -> Goal:
         return Goal(path, "qc" if qc else "compute", place, 0 if qc else self._n_bytes(place))

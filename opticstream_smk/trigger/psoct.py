@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Hashable
 
 from opticstream_smk.config import Config
-from opticstream_smk.errors import CorruptInputError
-from opticstream_smk.plan import project_layout
+from opticstream_smk.errors import CorruptInputError, OpticStreamError
+from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.state.flags import read_flag
 from opticstream_smk.trigger.batches import BatchKey, RawBatch
 from opticstream_smk.trigger.discover import Discovery, RawFolders
@@ -14,6 +14,7 @@ from opticstream_smk.trigger.ready import (
     enter_batch,
     forget_problem,
     is_entered,
+    late_message,
     record_problem,
     stale_message,
 )
@@ -45,6 +46,7 @@ class PsoctBatches:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
+        self._plan = Plan(config, project_layout(config))
         self._folders = RawFolders(config)
         self._force = force
         self._replace_results = replace_results
@@ -70,13 +72,14 @@ class PsoctBatches:
         if self._clock() >= self._recheck_at:
             self._finished.clear()
             self._recheck_at = self._clock() + self.config.watch.recheck_s
+        self._plan = Plan(self.config, project_layout(self.config))
         self._note_finished()
         found = self._folders.look(self._finished.keys())
         if self._note_signatures(found):
             found = self._folders.look(self._finished.keys())
         self._seen = {batch.key: batch for batch in found.batches}
         sights = {}
-        damaged: dict[Hashable, str] = {}
+        refused: dict[Hashable, str] = {}
         for key, batch in self._seen.items():
             if self._entered.get(key) == batch:
                 continue
@@ -89,16 +92,18 @@ class PsoctBatches:
             try:
                 if not batch.problems and self._is_done_with(batch):
                     self._entered[key] = batch
+                elif late := late_message(self._plan, batch):
+                    refused["late", key] = late
                 else:
                     sights[key] = self._sight(batch)
-            except CorruptInputError as error:
-                damaged["flag", key] = str(error)
+            except OpticStreamError as error:
+                refused["flag", key] = str(error)
         # A file that is being written says something else at every look: what stays is told.
         stays = {
             about: text for about, text in found.problems.items() if self._odd.get(about) == text
         }
         self._odd = found.problems
-        return Looked(sights, found.away, stays | damaged)
+        return Looked(sights, found.away, stays | refused)
 
     def _note_finished(self) -> None:
         layout = project_layout(self.config)
@@ -137,8 +142,8 @@ class PsoctBatches:
 
     def _is_closed(self, batch: RawBatch) -> bool:
         """Whether a person has accepted the mosaic without these tiles."""
-        closed = read_flag(project_layout(self.config).mosaic_flag(batch.mosaic, "closed"))
-        return closed is not None and set(batch.missing) <= set(closed.extra.get("missing", ()))
+        closed = self._plan.closed_without(batch.mosaic)
+        return bool(closed) and closed.issuperset(batch.missing)
 
     def describe(self, key: BatchKey) -> str:
         """The batch for people."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError
-from opticstream_smk.plan import Plan, project_layout, project_state
+from opticstream_smk.plan import Plan, image_list, project_layout, project_state
 from opticstream_smk.state.flags import Flag, TileCount, now, read_flag
 from opticstream_smk.state.places import batch_place, flag_path
 from opticstream_smk.state.psoct import Node
@@ -85,12 +85,15 @@ def scan(
 def _candidates(config: Config, found: Discovery, result: ScanResult) -> list[RawBatch]:
     """Complete batches whose ``.ready`` is missing or lists other files."""
     candidates = []
+    plan = Plan(config, project_layout(config))
     for batch in found.batches:
         result.problems += batch.problems
         if batch.problems:
             continue
         if is_entered(config, batch):
             result.unchanged.append(batch.key)
+        elif late := late_message(plan, batch):
+            result.problems.append(late)
         elif batch.missing:
             result.waiting.append(f"{batch.where}: {batch.progress}")
         else:
@@ -266,6 +269,19 @@ def _drop_own_failure(node: Node) -> None:
     failed = node.get("failed")
     if failed is not None and failed.extra.get("flag") == node.path("ready").name:
         node.drop("failed")
+
+
+def late_message(plan: Plan, batch: RawBatch) -> str:
+    """What to do about tiles that a mosaic was closed without and that have come after all."""
+    late = sorted(plan.closed_without(batch.mosaic).intersection(batch.images))
+    if not late:
+        return ""
+    return (
+        f"{batch.where}: images {image_list(late)} have come after mosaic {batch.mosaic:03d} was "
+        f"closed without them; it stays as it is. To take them: optic-trigger close --mosaic "
+        f"{batch.mosaic} (or --undo, when nothing is missing any more); the watcher, or scan and "
+        "snakemake, then makes the mosaic again."
+    )
 
 
 def stale_message(batch: RawBatch) -> str:

@@ -390,15 +390,15 @@ def test_w14_ranges_filter_three_illuminations_too(bench):
 def test_w15_the_manifest_is_there_before_its_event(bench, write_raw, monkeypatch):
     it = bench()
     write_raw(it.config, 1, [1, 2])
-    from opticstream_smk.state import psoct
+    from opticstream_smk.state import nodes
 
-    real, seen = psoct.append_event, []
+    real, seen = nodes.append_event, []
 
     def append(layout, level, state, **rest):
         seen.append((state, it.layout.batch_flag(1, 1, "ready").exists()))
         real(layout, level, state, **rest)
 
-    monkeypatch.setattr(psoct, "append_event", append)
+    monkeypatch.setattr(nodes, "append_event", append)
     it.until(20)
     assert seen == [("ready", True)]
     assert [event["event"] for event in read_events(it.layout)] == ["linc.oct.batch.ready"]
