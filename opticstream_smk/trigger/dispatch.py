@@ -58,8 +58,9 @@ class Dispatcher:
         self._clock = clock
         self._trouble: dict[str, _Trouble] = {}
         self._places: dict[str, Place] = {}
-        # Which failure was on record when a goal was given to a driver.
+        # Which failure was on record, and which file was there, when a goal was given to a driver.
         self._failures: dict[str, str | None] = {}
+        self._before: dict[str, int | None] = {}
         self._n_bytes: dict[str, int] = {}
         self.use(config)
 
@@ -114,7 +115,15 @@ class Dispatcher:
         return ended
 
     def _is_made(self, path: str) -> bool:
-        return (self._layout.root / path).exists()
+        """Whether a file is there that was not when it was asked for; pictures are replaced."""
+        written = self._written_ns(path)
+        return written is not None and written != self._before.get(path)
+
+    def _written_ns(self, path: str) -> int | None:
+        try:
+            return (self._layout.root / path).stat().st_mtime_ns
+        except OSError:
+            return None
 
     def _understand(self, end: Ended, path: str) -> None:
         """Why a goal was not made: its stage failed, its stage died, or snakemake did."""
@@ -189,6 +198,7 @@ class Dispatcher:
         """Start drivers for what can be made now."""
         owned = {path for driver in self.drivers.living for path in driver.goals}
         now_s = self._clock()
+        self._trouble = {p: t for p, t in self._trouble.items() if not self._is_made(p)}
         pending = []
         for goal in self.goals.look():
             self._places[goal.path] = goal.place
@@ -212,6 +222,7 @@ class Dispatcher:
         for path in self._places.keys() - current - held - self._trouble.keys():
             del self._places[path], self._n_bytes[path]
             self._failures.pop(path, None)
+            self._before.pop(path, None)
 
     def _paused(self) -> str | None:
         pause = paused(self._layout)
@@ -232,6 +243,8 @@ class Dispatcher:
         free = (self._config.run.max_drivers if kind == "compute" else 1) - busy
         goals, hold = self._that_fit(goals)
         for share in share_out(goals, free):
+            self._before |= {goal.path: self._written_ns(goal.path) for goal in share}
+            self._failures |= {goal.path: self.goals.failure_id(goal.place) for goal in share}
             try:
                 driver = self.drivers.start(
                     kind, [goal.path for goal in share], self._config.run.cores
@@ -239,7 +252,6 @@ class Dispatcher:
             except OpticStreamError as error:
                 return str(error)
             started.append(driver)
-            self._failures |= {goal.path: self.goals.failure_id(goal.place) for goal in share}
             self.queued = tuple(path for path in self.queued if path not in driver.goals)
         return hold
 

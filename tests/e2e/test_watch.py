@@ -331,6 +331,28 @@ def test_the_source_goes_away_and_comes_back(raw, tmp_path):
         watch.until((project.dir / "mosaic-01/state/batch-001.processed").exists)
 
 
+def test_an_unmounted_disk_leaves_an_empty_folder(raw, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount")
+    disk, folder = tmp_path / "disk", tmp_path / "source"
+    take(raw, disk, *(f"mosaic_001_image_000{image}" for image in (1, 2)))
+    folder.mkdir()
+    subprocess.run(["mount", "--bind", disk, folder], check=True)
+    project = Project(tmp_path / "p", folder)
+    try:
+        with Watch(project, *QUICK) as watch:
+            watch.until(lambda: "2 of 3 tiles, missing 3" in watch.text)
+            subprocess.run(["umount", folder], check=True)
+            watch.until(lambda: "is the disk mounted?" in watch.text)
+            time.sleep(1)
+            assert watch.text.count("is the disk mounted?") == 1
+            take(raw, disk, "mosaic_001_image_0003")
+            subprocess.run(["mount", "--bind", disk, folder], check=True)
+            watch.until((project.dir / "mosaic-01/state/batch-001.processed").exists)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=False, stderr=subprocess.DEVNULL)
+
+
 # ------------------------------------------------------------------------------------- after a kill
 def test_a_live_driver_is_adopted(one_batch):
     with Watch(one_batch, *QUICK) as watch:
