@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from opticstream_smk.config import Config
-from opticstream_smk.errors import IncompleteInputError
+from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.plan import Plan, image_list, project_layout, project_state
 from opticstream_smk.state.flags import Flag, TileCount, now, read_flag
 from opticstream_smk.state.places import batch_place, flag_path
@@ -73,7 +73,11 @@ def scan(
         sleep(config.watch.stability_s)
         candidates = _settled(candidates, discover(config), result)
     for batch in candidates:
-        entry = enter_batch(config, batch)
+        try:
+            entry = enter_batch(config, batch)
+        except CorruptInputError as error:
+            result.problems.append(f"{batch.where}: {error}")
+            continue
         if entry == "stale":
             result.stale.append(batch.key)
             result.problems.append(stale_message(batch))

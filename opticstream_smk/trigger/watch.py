@@ -32,6 +32,7 @@ from opticstream_smk.trigger.progress import Progress, open_progress
 from opticstream_smk.trigger.refresh import Refresher, find_refresh
 from opticstream_smk.trigger.settle import Domain, Intake, Settler
 from opticstream_smk.trigger.snapshot import Snapshot, Tracked, new_snapshot, write_snapshot
+from opticstream_smk.trigger.sources import SourceFolder
 from opticstream_smk.trigger.wake import Sleeper, beat, notify_systemd, observe
 
 log = logging.getLogger(__name__)
@@ -223,6 +224,7 @@ class Watcher:
             stack.enter_context(self._only_one())
             stack.enter_context(self._sleeper.signals(self.stop))
             stack.enter_context(_log_file(self._layout.watcher_log))
+            self._check_sources()
             notify_systemd("READY=1")
             self._progress = open_progress(self._layout)
             stack.callback(self._progress.close)
@@ -243,6 +245,14 @@ class Watcher:
                     "watcher works on a project. End that one first, or leave it at work."
                 )
             yield
+
+    def _check_sources(self) -> None:
+        """Refuse a source that cannot be listed, unless it could once: a disk may come back."""
+        known = self._layout.mosaics() or self._layout.channels()
+        for source in () if known else self.config.acquisition.sources:
+            folder = SourceFolder(source.dir)
+            if folder.entries() is None:
+                raise ConfigError(f"{folder.message} Nothing of it has been seen before.")
 
     @contextmanager
     def _observer(self) -> Iterator[None]:

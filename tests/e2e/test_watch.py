@@ -258,6 +258,13 @@ def test_impossible_options_are_refused(one_batch, options, key):
     assert key in done.stderr
 
 
+def test_a_source_that_was_never_there_is_a_mistake(tmp_path):
+    project = Project(tmp_path / "p", tmp_path / "typo")
+    done = project.trigger("watch", check=False)
+    assert done.returncode == 2
+    assert str(tmp_path / "typo") in done.stderr
+
+
 def test_offset_ranges_and_heartbeat(one_batch, tmp_path):
     beat = tmp_path / "beat"
     options = ("--slice-offset", 2, "--mosaic-ranges", "1:1", "--heartbeat", beat)

@@ -285,3 +285,12 @@ def test_awkward_folder_names(make_config, write_raw, tmp_path, name):
     config = make_config(acquisition__sources=[{"dir": name}], project__dir=f"{name}/project")
     write_raw(config, 1, [1, 2])
     assert scan(config, assume_stable=True).written == [(1, 1)]
+
+
+def test_a_checksum_that_is_none_stops_only_its_batch(make_config, write_raw):
+    config = make_config()
+    path = write_raw(config, 1, [1, 2, 3, 4])[0]
+    path.with_name(path.name + ".sha256").write_text("soon")
+    result = scan(config, assume_stable=True)
+    assert result.written == [(1, 2)]
+    assert "holds no SHA-256" in result.problems[0]
