@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["compute", "qc"]
 
-# Logs of drivers that ended well are not needed; of the others the newest are kept.
-_KEPT_LOGS = 50
+# Logs of drivers that ended well are not needed; the newest of the others, and of snakemake, are.
+_KEPT_LOGS = 100
 
 
 @dataclass
@@ -237,10 +237,8 @@ class Drivers:
         for path in (driver.record, driver.lock, *(() if keep_log else (driver.log,))):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        if keep_log:
-            for old in sorted(driver.log.parent.glob("*.log"))[:-_KEPT_LOGS]:
-                with contextlib.suppress(OSError):
-                    old.unlink(missing_ok=True)
+        _prune(driver.log.parent)
+        _prune(self._layout.root / ".snakemake" / "log")
 
     def finish(self) -> None:
         """Ask every run to let its jobs finish and to start no more."""
@@ -254,6 +252,15 @@ class Drivers:
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
+
+
+def _prune(logs: Path) -> None:
+    """Keep the newest logs of a folder: a project of weeks has thousands of runs."""
+    paths = sorted(logs.glob("*.log"))
+    # Some at a time: the folder is listed at each end of a run, but seldom changed.
+    for old in paths[:-_KEPT_LOGS] if len(paths) > 2 * _KEPT_LOGS else ():
+        with contextlib.suppress(OSError):
+            old.unlink(missing_ok=True)
 
 
 def end_session(leader: int | None, driver: str) -> None:
