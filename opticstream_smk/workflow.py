@@ -22,6 +22,25 @@ def workflow_folder() -> Path:
     return carried if (carried / "Snakefile").is_file() else package.parent
 
 
+def find_profile(name: str) -> Path:
+    """Folder of a snakemake profile: one of this project, by name, or any folder.
+
+    Raises
+    ------
+    ConfigError
+        No such profile; lists those that there are.
+    """
+    own = workflow_folder() / "profiles"
+    for folder in (own / name, Path(name)):
+        if (folder / "config.yaml").is_file():
+            return folder.resolve()
+    known = sorted(path.name for path in own.iterdir()) if own.is_dir() else []
+    raise ConfigError(
+        f"profile {name} is not found: expected one of {', '.join(known)}, or a folder with a "
+        "config.yaml. Correct --profile."
+    )
+
+
 @dataclass(frozen=True)
 class WorkflowProject:
     """The project that a snakemake run works on; all paths are relative to its folder.

@@ -72,3 +72,14 @@ def write_raw():
         return paths
 
     return write
+
+
+@pytest.fixture
+def as_somebody_else():
+    """Act as a user that is not root, who may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)

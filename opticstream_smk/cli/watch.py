@@ -76,13 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command. With --until-idle, exit code 3 when something failed."""
     from opticstream_smk.config import find_config
     from opticstream_smk.trigger.watch import Watcher, WatchOptions, load_with
+    from opticstream_smk.workflow import find_profile
 
     path = find_config(arguments.config)
     overrides = tuple(_overrides(arguments))
     config = load_with(path, overrides)
     options = WatchOptions(
         direct=_direct(arguments.direct, config.project.pipeline),
-        profile=_profile(arguments.profile),
+        profile=find_profile(arguments.profile),
         force=arguments.force_resend,
         replace_results=arguments.reprocess_changed,
         allow_missing=arguments.allow_missing,
@@ -102,19 +103,6 @@ def _direct(asked: bool | None, pipeline: str) -> bool:
             )
         return False
     return True if asked is None else asked
-
-
-def _profile(name: str) -> Path:
-    from opticstream_smk.workflow import workflow_folder
-
-    for folder in (workflow_folder() / "profiles" / name, Path(name)):
-        if any(folder.glob("*config*.yaml")) or (folder / "profile.yaml").is_file():
-            return folder.resolve()
-    known = sorted(path.name for path in (workflow_folder() / "profiles").iterdir())
-    raise ConfigError(
-        f"--profile {name}: neither a profile of this project ({', '.join(known)}) nor a folder "
-        "with a config.yaml"
-    )
 
 
 def _overrides(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 import opticstream_smk
+from opticstream_smk.errors import ConfigError
 from opticstream_smk.preflight.check import Check, failed, note, ok, some, warning
-from opticstream_smk.workflow import workflow_folder
+from opticstream_smk.workflow import find_profile
 
 _SLURM = ("sbatch", "squeue", "sacct", "scancel")
 _LONGEST_START_S = 120
@@ -48,22 +49,10 @@ def _check_snakemake() -> Check:
 
 def _check_profile(profile: str) -> list[Check]:
     name = f"profile {profile}"
-    folders = workflow_folder() / "profiles"
-    known = sorted(path.name for path in folders.iterdir()) if folders.is_dir() else []
-    for folder in (folders / profile, Path(profile)):
-        path = folder / "config.yaml"
-        if path.is_file():
-            break
-    else:
-        return [
-            failed(
-                "config",
-                name,
-                "not found",
-                f"one of {', '.join(known)}, or a folder with a config.yaml",
-                "Correct --profile",
-            )
-        ]
+    try:
+        path = find_profile(profile) / "config.yaml"
+    except ConfigError as error:
+        return [failed("config", name, str(error), "a profile", "Correct --profile")]
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:

@@ -249,7 +249,7 @@ def test_refresh_hooks_run_after_a_batch(one_batch, tmp_path):
         (("--poll-interval", 0), "watch.poll_interval_s"),
         (("--stability-seconds", -1), "watch.stability_s"),
         (("--mosaic-ranges", "5:1"), "mosaic_ranges"),
-        (("--profile", "nowhere"), "--profile nowhere"),
+        (("--profile", "nowhere"), "profile nowhere"),
     ],
 )
 def test_impossible_options_are_refused(one_batch, options, key):

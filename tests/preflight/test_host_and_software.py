@@ -88,7 +88,7 @@ def quick(monkeypatch):
 def test_an_unknown_profile(quick):
     check = named(check_software("zirkon"), "profile zirkon")
     assert check.exit_code == 2
-    assert "zircon" in check.expected
+    assert "zircon" in check.found
 
 
 def test_a_profile_that_submits_to_slurm(quick, tmp_path, monkeypatch):

@@ -431,17 +431,6 @@ def open_folder():
         yield folder
 
 
-@pytest.fixture
-def as_somebody_else():
-    """Act as a user that is not root, who may read everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
-
-
 @pytest.mark.parametrize("observer", ["auto", "poll"])
 def test_a_folder_without_permission(open_folder, as_somebody_else, told, caplog, observer):
     closed = open_folder / "closed"

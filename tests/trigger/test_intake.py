@@ -155,17 +155,6 @@ def test_w3_files_below_the_minimum_are_no_tiles(bench, write_raw):
     assert "102400 bytes, expected" in batch.problems[0]
 
 
-@pytest.fixture
-def as_somebody_else():
-    """Act as a user that is not root, who may read everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
-
-
 def test_w3_an_unreadable_file_holds_its_batch_back_until_it_is_readable(
     as_somebody_else, write_raw, messages
 ):

@@ -213,17 +213,6 @@ def test_awkward_file_names(bench):
 
 # ------------------------------------------------------------------ L1: what may not be read
 @pytest.fixture
-def as_somebody_else():
-    """Act as a user that is not root, who may read everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
-
-
-@pytest.fixture
 def open_bench(as_somebody_else):
     """A bench in a folder that this user may write."""
     with tempfile.TemporaryDirectory() as name:

@@ -129,17 +129,6 @@ def test_a_missing_source_folder(make_config):
 
 
 @pytest.fixture
-def as_somebody_else():
-    """Act as a user that is not root, who may read everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
-
-
-@pytest.fixture
 def open_folder():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
