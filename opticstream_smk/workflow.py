@@ -138,6 +138,9 @@ def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
     # The stage commands are installed beside the interpreter that runs snakemake.
     scripts = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+    # For the events of a run by hand; the watcher sets these for its own runs.
+    os.environ.setdefault("OPTIC_PROJECT_NAME", checked.project.name)
+    os.environ.setdefault("OPTIC_PROJECT_DIR", str(checked.project.dir))
     project = WorkflowProject(config=checked, config_path=path, workflow=workflow)
     project.plan.check_grid()
     return project

@@ -28,8 +28,8 @@ KillMode=mixed
 TimeoutStopSec=2h
 Restart=on-failure
 RestartSec=5
-# A wrong configuration, or another watcher: trying again does not help.
-RestartPreventExitStatus=2 4
+# A wrong configuration: trying again does not help.
+RestartPreventExitStatus=2
 WatchdogSec={watchdog}
 
 [Install]

@@ -75,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command. With --until-idle, exit code 3 when something failed."""
     from opticstream_smk.config import find_config
-    from opticstream_smk.trigger.watch import Watcher, WatchOptions, load_with
+    from opticstream_smk.trigger.options import WatchOptions, load_with
+    from opticstream_smk.trigger.watch import Watcher
     from opticstream_smk.workflow import find_profile
 
     path = find_config(arguments.config)

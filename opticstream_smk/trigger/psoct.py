@@ -65,6 +65,7 @@ class PsoctBatches:
         self._recorded: dict[BatchKey, tuple[RawBatch, str]] = {}
         self._forced: set[tuple[BatchKey, str]] = set()
         self._odd: dict[Hashable, str] = {}
+        self._has_looked = False
         self._told_stale: set[tuple[BatchKey, str]] = set()
 
     def look(self) -> Looked[BatchKey]:
@@ -98,6 +99,9 @@ class PsoctBatches:
                     sights[key] = self._sight(batch)
             except OpticStreamError as error:
                 refused["flag", key] = str(error)
+        if not self._has_looked and self._entered:
+            log.info("[SKIP] %d batches have been entered before", len(self._entered))
+        self._has_looked = True
         # A file that is being written says something else at every look: what stays is told.
         stays = {
             about: text for about, text in found.problems.items() if self._odd.get(about) == text

@@ -9,15 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from opticstream_smk.config import Config
-from opticstream_smk.config.load import check_config, read_yaml
 from opticstream_smk.errors import ConfigError, OpticStreamError, ServiceError
 from opticstream_smk.host.priority import PriorityKeeper, system_priority
 from opticstream_smk.io.atomic import write_error
@@ -28,6 +25,7 @@ from opticstream_smk.trigger.counts import StateCounter
 from opticstream_smk.trigger.dispatch import Dispatcher
 from opticstream_smk.trigger.drivers import Drivers, Ended
 from opticstream_smk.trigger.goals import Goals
+from opticstream_smk.trigger.options import WatchOptions, load_with
 from opticstream_smk.trigger.progress import Progress, open_progress
 from opticstream_smk.trigger.refresh import Refresher, find_refresh
 from opticstream_smk.trigger.settle import Domain, Intake, Settler
@@ -43,66 +41,6 @@ _SHORTEST_LOOK_S = 1.0
 _ADOPTED_LOOK_S = 0.5
 _DOCTOR_LOOK_S = 0.1
 _LOG_BYTES = 20_000_000
-
-
-@dataclass(frozen=True)
-class WatchOptions:
-    """What the command line asks for beside the configuration.
-
-    Attributes
-    ----------
-    direct
-        Start snakemake; else only enter batches into the queue and append the event.
-    profile
-        Profile folder for snakemake.
-    force
-        Enter everything that is there again, once.
-    replace_results
-        Process the new files of finished batches.
-    allow_missing
-        Tiles that a mosaic may lack; None: as configured.
-    overrides
-        Values of the configuration that the command line replaces, by section and key.
-    until_idle_s
-        End after nothing has happened for so long.
-    heartbeat
-        File that is rewritten at each look.
-    """
-
-    direct: bool
-    profile: Path
-    force: bool = False
-    replace_results: bool = False
-    allow_missing: int | None = None
-    overrides: tuple[tuple[str, str, Any], ...] = ()
-    until_idle_s: float | None = None
-    heartbeat: Path | None = None
-
-
-def load_with(path: Path, overrides: Iterable[tuple[str, str, Any]]) -> Config:
-    """Load a configuration in which some values are replaced.
-
-    Parameters
-    ----------
-    overrides
-        Section, key and value; section ``sources`` means every source folder.
-
-    Raises
-    ------
-    ConfigError
-        The file or a value is wrong.
-    """
-    values = read_yaml(path)
-    for section, key, value in overrides:
-        if section == "sources":
-            acquisition = values.get("acquisition")
-            sources = acquisition.get("sources") if isinstance(acquisition, dict) else None
-            for source in sources if isinstance(sources, list) else ():
-                if isinstance(source, dict):
-                    source[key] = value
-        elif isinstance(values.setdefault(section, {}), dict):
-            values[section][key] = value
-    return check_config(values, path)
 
 
 @contextmanager
@@ -149,6 +87,7 @@ class Watcher:
         self._written: Snapshot | None = None
         self._busy_at = self._looked_at = time.monotonic()
         self._trouble: str | None = None
+        self._wrong: dict[str, str] = {}
         self._intake = self._new_intake(force=options.force)
         self._dispatcher = self._new_dispatcher() if options.direct else None
         self._counter = StateCounter(self.config)
@@ -320,9 +259,13 @@ class Watcher:
             if self._stops > 1 and self._dispatcher:
                 self._dispatcher.drivers.end()
             if not finishing and time.monotonic() >= next_look:
-                next_look = self._look()
-            self._dispatch(take_more=not finishing)
-            self._publish()
+                self._looked_at = time.monotonic()
+                next_look = self._looked_at + self.config.watch.poll_interval_s
+                self._guarded("look", self._look)
+            self._guarded("reap", self._reap)
+            if not finishing:
+                self._guarded("dispatch", self._dispatch)
+            self._guarded("publish", self._publish)
             if not finishing and self._is_idle():
                 log.info("idle for %g s: the watcher ends", self._options.until_idle_s)
                 break
@@ -347,31 +290,41 @@ class Watcher:
             assert self._dispatcher is not None
             self._dispatcher.drivers.finish()
 
-    def _look(self) -> float:
-        """Look at the source folders; returns when to look again."""
-        self._looked_at = time.monotonic()
-        self._reread()
+    def _guarded(self, name: str, step: Callable[[], None]) -> None:
+        """Run a step of the loop, which outlives what goes wrong in it; told once in a row."""
         try:
-            if self._intake.look() or self._intake.settler.is_busy:
-                self._busy_at = time.monotonic()
-        except OpticStreamError as error:
-            log.error("%s", error)
+            step()
+        except (OpticStreamError, OSError) as error:
+            if self._wrong.get(name) != str(error):
+                log.error("%s", error)
+            self._wrong[name] = str(error)
+        except Exception as error:
+            if self._wrong.get(name) != repr(error):
+                log.exception("internal error of the watcher (%s); it goes on", name)
+            self._wrong[name] = repr(error)
+        else:
+            self._wrong.pop(name, None)
+
+    def _look(self) -> None:
+        """Look at the configuration and at the source folders."""
+        self._reread()
         if self._options.heartbeat:
             beat(self._options.heartbeat)
-        return self._looked_at + self.config.watch.poll_interval_s
+        if self._intake.look() or self._intake.settler.is_busy:
+            self._busy_at = time.monotonic()
 
-    def _dispatch(self, *, take_more: bool) -> None:
+    def _reap(self) -> None:
         if self._dispatcher is None:
             return
         for end in self._dispatcher.reap():
             self._refresh(end)
-        if take_more:
-            try:
-                self._dispatcher.dispatch()
-            except OpticStreamError as error:
-                log.error("%s", error)
-            except OSError as error:
-                log.error("%s cannot be read: %s", self._layout.root, error)
+        if self._dispatcher.drivers.living:
+            self._busy_at = time.monotonic()
+
+    def _dispatch(self) -> None:
+        if self._dispatcher is None:
+            return
+        self._dispatcher.dispatch()
         if self._dispatcher.drivers.living or (
             self._dispatcher.queued and not self._dispatcher.holds
         ):

@@ -28,7 +28,7 @@ def test_the_watcher_may_let_its_jobs_finish(tmp_path):
     assert "Type=notify\n" in text
     assert "KillMode=mixed\n" in text
     assert "TimeoutStopSec=2h\n" in text
-    assert "RestartPreventExitStatus=2 4\n" in text
+    assert "RestartPreventExitStatus=2\n" in text
     assert 'a \\"b\\" 100%%/project.yaml"' in text
 
 

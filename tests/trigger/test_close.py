@@ -12,7 +12,8 @@ from opticstream_smk.state.events import read_events
 from opticstream_smk.state.flags import read_flag
 from opticstream_smk.state.places import Place
 from opticstream_smk.trigger.close import close_mosaic, reopen_mosaic
-from opticstream_smk.trigger.ready import scan
+from opticstream_smk.trigger.discover import discover
+from opticstream_smk.trigger.ready import enter_batch, scan
 from tests.state.test_flags import flag
 
 
@@ -269,11 +270,24 @@ def test_doctor_withdraws_what_was_stitched_by_a_close_that_has_gone(project):
     assert found.withdraw == (Place("mosaic", 1, 1), "stitched")
 
 
-def test_doctor_notes_tiles_that_came_after_all(project, write_raw):
+def test_tiles_that_came_after_all_are_reported_and_not_entered(project, write_raw):
     project.acquire(1, 2, 3)
     close_mosaic(project.config, 1)
     write_raw(project.config, 1, [5, 6])
-    scan(project.config, assume_stable=True)
+    result = scan(project.config, assume_stable=True)
+    assert result.written == []
+    assert "images 5,6 have come after mosaic 001 was closed without them" in result.problems[0]
+    # Closing again takes them out of the list; then they are entered.
+    assert close_mosaic(project.config, 1).missing == (4,)
+    assert scan(project.config, assume_stable=True).written == [(1, 3)]
+
+
+def test_doctor_notes_tiles_that_are_ready_although_they_were_closed_away(project, write_raw):
+    project.acquire(1, 2, 3)
+    close_mosaic(project.config, 1)
+    write_raw(project.config, 1, [5, 6])
+    (late,) = [batch for batch in discover(project.config).batches if batch.key == (1, 3)]
+    enter_batch(project.config, late)
     found = findings(project)["mosaic-01.closed"]
     assert "without images 5,6, which are ready by now" in found.problem
     assert found.advisory
