@@ -101,6 +101,18 @@ def processed(mosaic, *batches):
     return tuple(f"mosaic-{mosaic:02d}/state/batch-{b:03d}.processed" for b in batches)
 
 
+@pytest.fixture(autouse=True)
+def free_bytes(monkeypatch):
+    """Free space, whatever the disk of the tests has; a test may change it."""
+    free = [10**15]
+
+    def space(_path):
+        return SimpleNamespace(f_bavail=free[0], f_frsize=1)
+
+    monkeypatch.setattr(dispatch_module.os, "statvfs", space)
+    return free
+
+
 @pytest.fixture
 def bench(tmp_path):
     return lambda **run: Bench(tmp_path, **run)
@@ -350,21 +362,16 @@ def test_nothing_is_started_while_paused(bench, messages):
     assert "work goes on" in messages.text
 
 
-def test_space_is_counted_with_what_is_running(bench, messages, monkeypatch):
+def test_space_is_counted_with_what_is_running(bench, messages, free_bytes):
     it = bench()
     it.history.enter(1, 1, 2, 3)
     one = batch_product_bytes(it.config, "normal")
-    free = [int(2.5 * one)]
-
-    def space(_path):
-        return SimpleNamespace(f_bavail=free[0], f_frsize=1)
-
-    monkeypatch.setattr(dispatch_module.os, "statvfs", space)
+    free_bytes[0] = int(2.5 * one)
     assert it.dispatch() == [("compute", processed(1, 1)), ("compute", processed(1, 2))]
     assert it.dispatch() == []
     assert messages.text.count("no work is started: disk space") == 1
     assert processed(1, 3)[0] in it.it.holds[0]
-    free[0] = int(3.5 * one)
+    free_bytes[0] = int(3.5 * one)
     assert it.dispatch() == [("compute", processed(1, 3))]
     assert it.it.holds == ()
 
