@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import psutil
 
+from opticstream_smk.errors import ServiceError
 from opticstream_smk.io.atomic import write_json
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state import locks
@@ -125,7 +126,7 @@ class Drivers:
         Raises
         ------
         ServiceError
-            The record of the run cannot be written.
+            The record of the run cannot be written, or there is no room for another process.
         """
         name = f"{now():%Y%m%dT%H%M%S}-{os.getpid()}-{next(self._numbers)}"
         driver = Driver(
@@ -161,7 +162,14 @@ class Drivers:
             },
         )
         driver.process = self._context.Process(target=drive, args=(order,), name=f"driver {name}")
-        driver.process.start()
+        try:
+            driver.process.start()
+        except OSError as error:
+            driver.record.unlink(missing_ok=True)
+            raise ServiceError(
+                f"a snakemake run cannot be started ({error.strerror or error}); free memory or "
+                "end other processes. It is tried again."
+            ) from error
         self._living.append(driver)
         return driver
 

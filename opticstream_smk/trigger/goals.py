@@ -14,6 +14,7 @@ from opticstream_smk.state.flags import Flag, now, read_flag
 from opticstream_smk.state.places import Place, flag_path
 from opticstream_smk.trigger.drivers import Kind
 from opticstream_smk.trigger.snapshot import WaitingGoal
+from opticstream_smk.trigger.withdrawals import Withdrawals
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Goals:
         self._retries: dict[Place, _Retry] = {}
         # Mosaics and slices that have everything; they are looked at again after a withdrawal.
         self._finished: set[Place] = set()
-        self._withdrawn_at: int | None = None
+        self._withdrawals = Withdrawals(project_layout(config))
         self._told: dict[Place, str] = {}
         self.waiting: tuple[WaitingGoal, ...] = ()
         self.use(config)
@@ -76,7 +77,8 @@ class Goals:
 
     def look(self) -> list[Goal]:
         """Everything that can be asked for now; `waiting` then says what is held back, and why."""
-        self._notice_withdrawals()
+        if self._withdrawals.happened():
+            self._finished.clear()
         goals, waiting = [], []
         for goal in self._startable():
             held = self._held_back(goal)
@@ -86,16 +88,6 @@ class Goals:
                 waiting.append(held)
         self.waiting = tuple(waiting)
         return goals
-
-    def _notice_withdrawals(self) -> None:
-        """A redo touches places that are finished; it leaves a folder in state/withdrawn."""
-        try:
-            changed = self._layout.withdrawn.stat().st_mtime_ns
-        except OSError:
-            changed = None
-        if changed != self._withdrawn_at:
-            self._withdrawn_at = changed
-            self._finished.clear()
 
     def _startable(self) -> Iterator[Goal]:
         plan = Plan(self._config, self._layout)

@@ -19,6 +19,7 @@ from opticstream_smk.trigger.ready import (
     stale_message,
 )
 from opticstream_smk.trigger.settle import Looked, Sight
+from opticstream_smk.trigger.withdrawals import Withdrawals
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class PsoctBatches:
         self._forced: set[tuple[BatchKey, str]] = set()
         self._odd: dict[Hashable, str] = {}
         self._has_looked = False
+        self._withdrawals = Withdrawals(project_layout(config))
         self._told_stale: set[tuple[BatchKey, str]] = set()
 
     def look(self) -> Looked[BatchKey]:
@@ -73,6 +75,10 @@ class PsoctBatches:
         if self._clock() >= self._recheck_at:
             self._finished.clear()
             self._recheck_at = self._clock() + self.config.watch.recheck_s
+        if self._withdrawals.happened():
+            # A redo from the raw files: what has no .ready any more is entered again.
+            for known in (self._finished, self._entered, self._told_stale):
+                known.clear()
         self._plan = Plan(self.config, project_layout(self.config))
         self._note_finished()
         found = self._folders.look(self._finished.keys())

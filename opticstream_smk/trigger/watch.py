@@ -15,6 +15,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from opticstream_smk.config import Config
 from opticstream_smk.errors import ConfigError, OpticStreamError, ServiceError
 from opticstream_smk.host.priority import PriorityKeeper, system_priority
 from opticstream_smk.io.atomic import write_error
@@ -41,6 +42,11 @@ _SHORTEST_LOOK_S = 1.0
 _ADOPTED_LOOK_S = 0.5
 _DOCTOR_LOOK_S = 0.1
 _LOG_BYTES = 20_000_000
+
+
+def _of_intake(config: Config) -> tuple[object, ...]:
+    """What decides about raw files: a change of it starts looking afresh."""
+    return config.acquisition, config.watch, config.lsm, config.mosaic.allow_missing_tiles
 
 
 @contextmanager
@@ -143,7 +149,7 @@ class Watcher:
         self._trouble = None
         log.info("%s has changed and is read again", self._path)
         before, self.config = self.config, config
-        if (before.acquisition, before.watch) != (config.acquisition, config.watch):
+        if _of_intake(before) != _of_intake(config):
             # What was forced before has been, and is not forced again.
             self._intake = self._new_intake(force=False)
         self._refresh_hook = find_refresh(config.watch.refresh, config.watch.refresh_hooks)

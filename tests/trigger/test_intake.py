@@ -475,6 +475,25 @@ def test_a_tile_that_is_sent_again_before_its_batch_is_done_is_taken(bench, writ
     assert it.flag(1, 1, "complex") is None
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_redo_from_the_raw_files_enters_the_batch_again(bench, write_raw, changed):
+    it = bench(watch__recheck_s=600)
+    path = write_raw(it.config, 1, [1, 2])[0]
+    it.until(20)
+    it.mark(1, 1)
+    it.until(it.now + 20)
+    if changed:  # in place, reported at the recheck, and then accepted by a person
+        os.utime(path, (5, 5))
+        it.until(700)
+        assert it.flag(1, 1, "stale") is not None
+    with OctState(it.layout).open_batch(1, 1) as node:
+        node.withdraw("ready")
+    start = it.now
+    assert it.until(start + 60) == [(start + 20, [(1, 1)])]
+    assert it.flag(1, 1, "ready").inputs[0].mtime_ns == path.stat().st_mtime_ns
+    assert it.flag(1, 1, "stale") is None
+
+
 def test_a_file_written_in_place_is_noticed_at_the_recheck(bench, write_raw):
     it = bench(watch__recheck_s=600)
     path = write_raw(it.config, 1, [1, 2])[0]
