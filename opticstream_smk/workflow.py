@@ -112,7 +112,8 @@ def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
     Raises
     ------
     ConfigError
-        No configuration, a wrong one, or values given by ``--config``: stages read the file.
+        No configuration, a wrong one, or values given by ``--config``: stages read the file; or a
+        pipeline without rules.
     """
     given = workflow.overwrite_configfiles
     if len(given) > 1:
@@ -138,6 +139,11 @@ def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
     # The stage commands are installed beside the interpreter that runs snakemake.
     scripts = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+    if checked.project.pipeline == "lsm":
+        raise ConfigError(
+            f"{path}: project.pipeline lsm has no rules in this version; `optic-trigger watch` "
+            "enters its strips into the queue"
+        )
     # For the events of a run by hand; the watcher sets these for its own runs.
     os.environ.setdefault("OPTIC_PROJECT_NAME", checked.project.name)
     os.environ.setdefault("OPTIC_PROJECT_DIR", str(checked.project.dir))

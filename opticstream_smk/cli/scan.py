@@ -3,6 +3,7 @@
 import argparse
 
 from opticstream_smk.cli.options import add_config, add_format, given_config, print_json
+from opticstream_smk.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from opticstream_smk.trigger.ready import scan
 
-    result = scan(given_config(arguments), assume_stable=arguments.assume_stable)
+    config = given_config(arguments)
+    if config.project.pipeline == "lsm":
+        raise ConfigError(
+            "scan takes PS-OCT batches. Light-sheet strips are entered by the watcher: "
+            "optic-trigger watch --until-idle 60"
+        )
+    result = scan(config, assume_stable=arguments.assume_stable)
     exit_code = 3 if result.problems else 0
     if arguments.format == "json":
         print_json({**asdict(result), "exit_code": exit_code})

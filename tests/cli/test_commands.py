@@ -10,6 +10,7 @@ from opticstream_smk.cli.trigger import COMMANDS
 from tests.conftest import small_values
 
 BIN = Path(sys.executable).parent
+REPO = Path(__file__).resolve().parents[2]
 
 
 def run(*command, cwd=None):
@@ -75,3 +76,16 @@ def test_a_stage_names_a_missing_calibration(tmp_path):
     assert done.returncode == 2
     assert "wave-pixel.mat" in done.stderr
     assert "acquisition.calibration_file" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("optic-trigger", "scan"), ("snakemake", "--profile")])
+def test_light_sheet_projects_are_not_mistaken_for_psoct(tmp_path, command):
+    values = small_values(project__pipeline="lsm")
+    (tmp_path / "project.yaml").write_text(yaml.safe_dump(values))
+    if command[0] == "snakemake":
+        done = run(*command, "zircon", "--configfile", tmp_path / "project.yaml", "-n", cwd=REPO)
+        assert done.returncode != 0
+    else:
+        done = run(*command, "--config", tmp_path / "project.yaml")
+        assert done.returncode == 2
+    assert "optic-trigger watch" in done.stdout + done.stderr
