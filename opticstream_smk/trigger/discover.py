@@ -130,7 +130,7 @@ class _Folder:
         grouped: Mapping[BatchKey, TilesFound],
         beyond: Mapping[int, set[int]],
     ) -> None:
-        if self._optional and not self.path.is_dir():
+        if self._optional and not _may_be_there(self.path):
             return
         entries = self._folder.entries(in_use=bool(self._keys))
         if entries is None:
@@ -235,6 +235,14 @@ class _Folder:
             status.st_ino,
             status.st_ctime_ns,
         )
+
+
+def _may_be_there(folder: Path) -> bool:
+    """Whether a folder is there, or nobody can tell: listing it then says why."""
+    try:
+        return folder.is_dir()
+    except OSError:
+        return True
 
 
 class _Places:

@@ -229,7 +229,7 @@ def close_batches(config: Config, mosaic: int, missing: Collection[int]) -> list
     return entered
 
 
-def record_problem(config: Config, batch: RawBatch, error: str, *, stage: str = "watch") -> None:
+def record_problem(config: Config, batch: RawBatch, error: str) -> None:
     """Record why a batch cannot be taken, for ``status``. What was made of it is kept."""
     layout = project_layout(config)
     place = batch_place(*batch.key, config.acquisition.mosaics_per_slice)
@@ -242,7 +242,7 @@ def record_problem(config: Config, batch: RawBatch, error: str, *, stage: str = 
             flag=flag_path(layout, place, "failed").name,
             project=config.project.name,
             **place.ids,
-            stage=stage,
+            stage="watch",
             started=at,
             finished=at,
             duration_s=0.0,
@@ -294,5 +294,6 @@ def stale_message(batch: RawBatch) -> str:
     return (
         f"{batch.where}: raw tiles have changed since the batch was processed ({late}replaced, "
         f"acquired again, or late); its results are kept. To process the new files: optic-trigger "
-        f"redo --from scan --mosaic {batch.mosaic} --batch {batch.batch}, then scan and snakemake."
+        f"redo --from scan --mosaic {batch.mosaic} --batch {batch.batch}; the watcher, or scan and "
+        "snakemake, then does the rest."
     )

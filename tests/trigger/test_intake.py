@@ -174,6 +174,33 @@ def test_w3_an_unreadable_file_holds_its_batch_back_until_it_is_readable(
         assert it.flag(1, 1, "failed") is None
 
 
+def test_a_closed_source_folder_is_reported_and_stops_no_look(
+    as_somebody_else, write_raw, messages
+):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "raw").mkdir(mode=0)
+        path = folder / "project.yaml"
+        # Tiles may also lie in a folder inside this one, which cannot even be asked for.
+        path.write_text(
+            yaml.safe_dump(
+                small_values(
+                    acquisition__mosaics_per_slice=3, acquisition__filename_preset="macaque"
+                )
+            )
+        )
+        it = Bench(load_config(path))
+        it.until(10)
+        assert "Permission denied" in messages.text
+        (folder / "raw").chmod(0o777)
+        for image in (1, 2):
+            with (folder / "raw" / f"spectral_{image:04d}.nii").open("wb") as file:
+                os.truncate(file.fileno(), it.config.acquisition.raw_tile_bytes("normal"))
+        start = it.now
+        assert it.until(start + 10) == [(start + 5, [(1, 1), (2, 1), (3, 1)])]
+
+
 def test_w4_an_incomplete_batch_waits_and_is_told_once_per_change(bench, write_raw, messages):
     it = bench()
     write_raw(it.config, 1, [1])
