@@ -75,9 +75,13 @@ def _run(arguments: argparse.Namespace) -> int:
     place = _place(config, arguments, needed)
     _protect_acquisition(config)
     if arguments.stage in ("qc_mosaic", "qc_slice"):
+        from opticstream_smk.plan import project_layout
         from opticstream_smk.qc import overview
         from opticstream_smk.stages.resources import hold_resources
+        from opticstream_smk.state.job_files import stage_benchmark
 
+        # As for stages with flags: an old one would have the picture drawn once more.
+        stage_benchmark(project_layout(config), arguments.stage, place).unlink(missing_ok=True)
         with hold_resources(config, arguments.stage, place, threads=arguments.threads):
             if arguments.stage == "qc_mosaic":
                 overview.write_mosaic_overview(config, arguments.mosaic)

@@ -11,10 +11,11 @@ from opticstream_smk.errors import ConfigError, CorruptInputError
 from opticstream_smk.report.failures import Failure, stale_failure
 from opticstream_smk.report.look import Look
 from opticstream_smk.report.progress import WatcherReport, plain, short_note, watcher_report
-from opticstream_smk.report.stage_logs import STAGE_OF_FLAG, stage_log
+from opticstream_smk.report.stage_logs import STAGE_OF_FLAG
 from opticstream_smk.report.text import NEVER, settling, watcher_lines
 from opticstream_smk.report.times import duration, local_time
 from opticstream_smk.state.flags import Flag
+from opticstream_smk.state.job_files import stage_log
 from opticstream_smk.state.places import Place, flag_path, slice_place, tilemap_place
 from opticstream_smk.trigger.discover import Discovery, discover
 

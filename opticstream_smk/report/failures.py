@@ -6,9 +6,10 @@ from datetime import datetime
 from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.report.stage_logs import STAGE_OF_FLAG, stage_log
+from opticstream_smk.report.stage_logs import STAGE_OF_FLAG
 from opticstream_smk.report.times import duration, parse_time
 from opticstream_smk.state.flags import Flag
+from opticstream_smk.state.job_files import stage_log
 from opticstream_smk.state.places import DONE, Place, flag_path, tilemap_place
 
 

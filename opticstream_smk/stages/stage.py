@@ -27,6 +27,7 @@ from opticstream_smk.state.flags import (
     read_flag,
 )
 from opticstream_smk.state.host import identity
+from opticstream_smk.state.job_files import stage_benchmark
 from opticstream_smk.state.nodes import Status
 from opticstream_smk.state.places import Level, Place, flag_path
 from opticstream_smk.state.psoct import OctState
@@ -239,6 +240,10 @@ class _Run:
 
     def start(self) -> None:
         """Withdraw the flag and all downstream, and record the start."""
+        # Snakemake dates a job by its benchmark too. One of an earlier run, left when this run is
+        # killed after its flag, would have it done once more.
+        layout = self.context.layout
+        stage_benchmark(layout, self.stage.name, self.context.place).unlink(missing_ok=True)
         with self.state.open(self._record_place()) as node:
             self._attempt = earlier_attempts(node.get("failed"), self._flag_name) + 1
             if self.stage.starts_level(self.context.config):

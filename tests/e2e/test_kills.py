@@ -32,6 +32,10 @@ def command_line(process):
         return []
 
 
+def names(folder):
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
 def strike(watch, kind, chance):
     """Kill one process of a kind; a watcher is started again, as systemd would."""
     if kind == "watcher":
@@ -70,15 +74,30 @@ def test_a_hundred_kills_lose_and_repeat_nothing(finished_session, raw, tmp_path
                 project.trigger("redo", "--from", "convert_complex", "--slice", 1)
         assert sum(struck.values()) == KILLS, struck
         assert min(struck.values()) >= KILLS // 4, struck
-        watch.until(lambda: flags(project.dir) >= wanted and not watch.drivers(), 300, 0.5)
+        pictures = names(finished_session.dir / "report")
+
+        def is_done():
+            has_all = flags(project.dir) >= wanted and names(project.dir / "report") >= pictures
+            return has_all and not watch.drivers()
+
+        watch.until(is_done, 300, 0.5)
         code, _ = watch.stop()
         assert code == 0
-    assert products(project.dir) == products(finished_session.dir)
+    made, undisturbed = products(project.dir), products(finished_session.dir)
+    different = {
+        name for name in made.keys() | undisturbed.keys() if made.get(name) != undisturbed.get(name)
+    }
+    assert not different, sorted(different)
     assert not list(project.dir.rglob("*.failed"))
     assert not list((project.dir / "state/control/drivers").iterdir())
-    # Nothing was done twice: each .processed was announced once, or withdrawn in between. (A stage
-    # that is killed between its flag and the event announces nothing.)
+    # Nothing was done twice: each .processed was announced once, or withdrawn in between, or
+    # removed by snakemake because its stage was killed after it had written it. (A stage that is
+    # killed between its flag and the event announces nothing.)
     announced = len(events(project.dir, "linc.oct.batch.processed"))
     withdrawn = len(list((project.dir / "state/withdrawn").glob("*/*.processed")))
-    assert announced - withdrawn <= 12
+    removed = sum(
+        log.read_text(errors="replace").count("output files of failed job process_tiles")
+        for log in (project.dir / "logs/drivers").iterdir()
+    )
+    assert announced - withdrawn - removed <= 12
     assert project.trigger("doctor", check=False).returncode == 0

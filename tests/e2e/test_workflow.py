@@ -149,6 +149,14 @@ def test_a_repair_computes_only_the_lost_tile(finished):
     assert finished.planned() == set()
 
 
+def test_a_stage_that_outlives_its_snakemake_is_not_run_again(finished):
+    """Snakemake dates a job by its benchmark too, which is then still that of an earlier run."""
+    finished.trigger("redo", "--from", "convert_complex", "--mosaic", 1, "--batch", 2)
+    finished.stage("convert_complex", "--mosaic", 1, "--batch", 2)
+    finished.stage("process_tiles", "--mosaic", 1, "--batch", 2)
+    assert finished.planned() == FROM_PROCESSED - {batch("processed", 1, 2)}
+
+
 def test_products_are_bit_identical_when_made_again(finished, finished_session):
     (finished.dir / "mosaic-01/state/mosaic-01.stitched").unlink()
     finished.snakemake()
