@@ -8,9 +8,10 @@ from opticstream_smk.psoct.dispersion import Dispersion, load_dispersion
 from opticstream_smk.psoct.enface import project_enface
 from opticstream_smk.psoct.phase_calibration import PhaseCalibration
 from opticstream_smk.psoct.raw import read_spectral
+from opticstream_smk.psoct.settings import TileSettings
 from opticstream_smk.psoct.spectral import spectral_to_jones, stack_jones, unstack_jones
 from opticstream_smk.psoct.surface import find_surface
-from opticstream_smk.psoct.tile import TileProducts, TileSettings, process_jones, process_spectral
+from opticstream_smk.psoct.tile import TileProducts, process_jones, process_spectral
 from opticstream_smk.psoct.volumes import Volumes, jones_to_volumes
 
 __all__ = [

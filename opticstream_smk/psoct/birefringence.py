@@ -1,8 +1,9 @@
 """Birefringence from the rise of retardance with depth.
 
 Each method returns the slope of the optical path difference against depth, which is a
-difference of refractive indices. "legacy" and "fft" fit the retardance as it is; the "unwrap"
-methods fit the angle of smoothed Stokes parameters.
+difference of refractive indices. "fft" fits the retardance nearly as it is; the "unwrap" methods
+fit the angle of smoothed Stokes parameters. "legacy", the default, is compiled with the other maps:
+`depth_kernels.window_maps`.
 """
 
 from __future__ import annotations
@@ -30,46 +31,24 @@ _EPSILON = 2.2e-16
 _BLOCK_VOXELS = 2**23
 
 
-def fit_linear(
+def fit_without_oscillation(
     volumes: Volumes, window: DepthWindow, dz_um: float, wavelength_um: float
 ) -> NDArray[np.float32]:
-    """Fit a line to the optical path difference in the window.
+    """Fit a line after the slowest oscillation of the retardance was unfolded.
 
     Parameters
     ----------
     volumes : Volumes
         Retardance in degrees is used.
     window : DepthWindow
-        The samples to fit.
+        The samples to fit, without the last.
     dz_um, wavelength_um : float
         Depth of a voxel and centre wavelength, um.
 
     Returns
     -------
     (X, Y) float32
-        Slope of ``retardance / 360 * wavelength`` against depth, dimensionless. A sample of
-        exactly 0 is the last one used. 0 for fewer than 3 samples or retardance 0 throughout;
-        NaN if a used sample is NaN.
-
-    Notes
-    -----
-    Follows psoct-toolbox ``fitLinear`` ("legacy"): retardance that folds back at 90 degrees
-    is not unwrapped.
-    """
-
-    def slope(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return _legacy_slope(samples, _up_to_first_zero(samples, inside), dz_um, wavelength_um)
-
-    return window.summarise(volumes.r3d, slope)
-
-
-def fit_without_oscillation(
-    volumes: Volumes, window: DepthWindow, dz_um: float, wavelength_um: float
-) -> NDArray[np.float32]:
-    """Fit a line after the slowest oscillation of the retardance was unfolded.
-
-    Parameters, result and the rule for zeros are those of `fit_linear`, with ``depth_px``
-    samples in place of ``depth_px + 1``.
+        Slope as "legacy" gives it, with its rule for zeros.
 
     Notes
     -----
@@ -349,11 +328,11 @@ def _stokes(
 
 
 BIREF_METHODS: dict[str, BirefMethod] = {
-    "legacy": fit_linear,
-    "": fit_linear,
     "fft": fit_without_oscillation,
     "unwrap_old": unwrap_old,
     "unwrap_new": unwrap_new,
     "unwrap_exp": unwrap_exp,
     "exp": unwrap_exp,
 }
+# These look at the volumes around a window too.
+SMOOTHED_METHODS = tuple(name for name in BIREF_METHODS if name != "fft")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError, CorruptInputError
 from opticstream_smk.psoct.attenuation import estimate_attenuation
-from opticstream_smk.psoct.birefringence import BIREF_METHODS
+from opticstream_smk.psoct.birefringence import BIREF_METHODS, SMOOTHED_METHODS
 from opticstream_smk.psoct.surface import clamped_surface
 from opticstream_smk.psoct.volumes import Volumes
-from opticstream_smk.psoct.window import DepthWindow, Summary
+from opticstream_smk.psoct.window import DepthWindow
 
 DEFAULT_MODALITIES = ("aip", "mip", "ret", "ori", "biref")
+_ORI_METHODS = ("circularMean", "mean", "legacy")
+_Maps: TypeAlias = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,25 @@ class EnfaceOptions:
         for modality in self.modalities:
             _require("modality", modality, _MODALITIES)
         _require("ori_method", self.ori_method, _ORI_METHODS)
-        _require("biref_method", self.biref_method, BIREF_METHODS)
+        _require("biref_method", self.biref_method, ("legacy", "", *BIREF_METHODS))
+
+    @property
+    def needs_neighbours(self) -> bool:
+        """Whether a map of an A-line depends on the volumes of the B-lines around it."""
+        return any(
+            name.startswith("mus") or (name == "biref" and self.biref_method in SMOOTHED_METHODS)
+            for name in self.modalities
+        )
+
+    def plain_function(
+        self, modality: str
+    ) -> Callable[[Volumes, DepthWindow, EnfaceOptions], _Maps] | None:
+        """What makes a map in NumPy; None: it comes from the compiled loop."""
+        is_compiled = {
+            "ori": self.ori_method == "circularMean",
+            "biref": self.biref_method in ("", "legacy"),
+        }.get(modality, modality in DEFAULT_MODALITIES)
+        return None if is_compiled else _PLAIN[modality]
 
 
 def project_enface(
@@ -106,9 +126,11 @@ def project_enface(
     dict of (X, Y) float32
         aip, mip: mean and maximum of dBI, dB. ret: mean retardance, degrees. These three omit
         NaN, and are NaN where the window holds nothing else. ori: circular mean orientation,
-        degrees in (-90, 90], NaN if one sample is; the plain mean omits NaN. biref: dimensionless,
-        see `birefringence`. mus: attenuation, 1/mm, and mus_confidence: how far it is measured,
-        0 to 1, see `estimate_attenuation`.
+        degrees in (-90, 90], NaN if one sample is; the plain mean omits NaN. biref: dimensionless;
+        "legacy" is the slope of ``retardance / 360 * wavelength`` against depth, where a sample of
+        exactly 0 is the last one used, 0 for fewer than 3 samples or retardance 0 throughout, and
+        NaN if a used sample is; for the others see `birefringence`. mus: attenuation,
+        1/mm, and mus_confidence: how far it is measured, 0 to 1, see `estimate_attenuation`.
 
     Raises
     ------
@@ -153,17 +175,75 @@ def project_with(
             f"surface has {np.count_nonzero(~np.isfinite(surface))} values that are not finite; "
             "expected 1-based depth indices. Find the surface again."
         )
+    arrays = volumes.by_depth
+    if any(options.plain_function(name) is None for name in options.modalities):
+        arrays = tuple(np.ascontiguousarray(volume, np.float32) for volume in arrays)
+    return project_lines(arrays, 0, surface, options)
+
+
+def project_lines(
+    volumes: tuple[NDArray[np.float32], ...],
+    start: int,
+    surface: NDArray[np.floating[Any]],
+    options: EnfaceOptions,
+) -> dict[str, NDArray[np.float32]]:
+    """Make the maps of some B-lines of a block of volumes.
+
+    Parameters
+    ----------
+    volumes : three of (Z, Y, X) float32
+        dBI, R3D and O3D, contiguous.
+    start : int
+        First of the B-lines.
+    surface : (X, Y') array
+        1-based surface index of each A-line of them.
+    options : EnfaceOptions
+        Which maps, and how.
+
+    Returns
+    -------
+    dict of (X, Y') float32
+    """
+    depth = volumes[0].shape[0]
     window = DepthWindow(
-        clamped_surface(surface, shape[2]),
-        depth=shape[2],
+        clamped_surface(surface, depth),
+        depth=depth,
         offset_px=int(options.offset_px),
         depth_px=int(options.depth_px),
     )
+    blines = slice(start, start + surface.shape[1])
     maps: dict[str, NDArray[np.float32]] = {}
     for name in options.modalities:
-        if name not in maps:
-            maps.update(_MODALITIES[name](volumes, window, options))
+        if name in maps:
+            continue
+        function = options.plain_function(name)
+        if function is None:
+            maps.update(_compiled_maps(volumes, start, window, options))
+        else:
+            maps.update(function(Volumes(*(v[:, blines].T for v in volumes)), window, options))
     return {name: maps[name] for name in options.modalities}
+
+
+def _compiled_maps(
+    volumes: tuple[NDArray[np.float32], ...],
+    start: int,
+    window: DepthWindow,
+    options: EnfaceOptions,
+) -> _Maps:
+    from opticstream_smk.psoct.depth_kernels import window_maps
+
+    alines, blines = window.shape
+    maps = np.empty((blines, 5, alines))
+    wavelength = np.float32(options.wavelength_um)
+    for y in range(blines):
+        first = np.ascontiguousarray(window.first[:, y])
+        window_maps(*volumes, start + y, first, window.length, wavelength, maps[y])
+    aip, mip, ret, ori, path = maps.transpose(1, 2, 0)
+    made = {"aip": aip, "mip": mip, "ret": ret, "ori": ori, "biref": path / options.dz_um}
+    found = {name: np.ascontiguousarray(values, np.float32) for name, values in made.items()}
+    # -90 comes from a sine of -0, or from rounding to float32.
+    found["ori"][found["ori"] == -90] = 90
+    return {n: v for n, v in found.items() if options.plain_function(n) is None}
 
 
 def _mean(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -176,45 +256,8 @@ def _mean(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np
     return mean
 
 
-def _maximum(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the maximum of the samples inside, omitting NaN; NaN without any."""
-    maximum: NDArray[np.float32] = np.fmax.reduce(samples, axis=0, where=inside, initial=np.nan)
-    return maximum
-
-
-def _circular_mean(samples: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the axial mean of angles in degrees, in (-90, 90]; one NaN inside gives NaN."""
-    doubled = np.deg2rad(samples.astype(np.float64)) * 2
-    sine = np.sin(doubled).sum(axis=0, where=inside)
-    cosine = np.cos(doubled).sum(axis=0, where=inside)
-    mean: NDArray[np.float32] = np.rad2deg(0.5 * np.arctan2(sine, cosine)).astype(np.float32)
-    # -90 comes from a sine of -0, or from rounding to float32.
-    mean[mean == -90] = 90
-    return mean
-
-
-_ORI_METHODS: dict[str, Summary] = {
-    "circularMean": _circular_mean,
-    "mean": _mean,
-    "legacy": _mean,
-}
-_Maps = dict[str, NDArray[np.float32]]
-
-
-def _aip(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
-    return {"aip": window.summarise(volumes.dbi, _mean)}
-
-
-def _mip(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
-    return {"mip": window.summarise(volumes.dbi, _maximum)}
-
-
-def _ret(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
-    return {"ret": window.summarise(volumes.r3d, _mean)}
-
-
-def _ori(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> _Maps:
-    return {"ori": window.summarise(volumes.o3d, _ORI_METHODS[options.ori_method])}
+def _plain_mean_orientation(volumes: Volumes, window: DepthWindow, _: EnfaceOptions) -> _Maps:
+    return {"ori": window.summarise(volumes.o3d, _mean)}
 
 
 def _biref(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> _Maps:
@@ -227,19 +270,17 @@ def _mus(volumes: Volumes, window: DepthWindow, options: EnfaceOptions) -> _Maps
     return {"mus": mus, "mus_confidence": confidence}
 
 
-# A modality's function may give maps of other modalities too, so that they come at one cost.
-_MODALITIES: dict[str, Callable[[Volumes, DepthWindow, EnfaceOptions], _Maps]] = {
-    "aip": _aip,
-    "mip": _mip,
-    "ret": _ret,
-    "ori": _ori,
+# What has no compiled loop. A function may give maps of other modalities too, at one cost.
+_PLAIN: dict[str, Callable[[Volumes, DepthWindow, EnfaceOptions], _Maps]] = {
+    "ori": _plain_mean_orientation,
     "biref": _biref,
     "mus": _mus,
     "mus_confidence": _mus,
 }
+_MODALITIES = (*DEFAULT_MODALITIES, "mus", "mus_confidence")
 
 
-def _require(what: str, name: str, accepted: dict[str, Any]) -> None:
+def _require(what: str, name: str, accepted: Iterable[str]) -> None:
     if name not in accepted:
         names = ", ".join(key for key in accepted if key)
         raise ConfigError(f"{what} {name!r} is unknown; accepted: {names}. Set one of them.")

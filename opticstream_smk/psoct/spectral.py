@@ -11,114 +11,87 @@ from opticstream_smk.errors import ConfigError, CorruptInputError
 from opticstream_smk.psoct.calibration import (
     AUTOCORRELATION_BINS,
     SpectralCalibration,
+    SpectralSampling,
     depth_samples,
 )
+from opticstream_smk.psoct.plain import PlainTransform
 
 Precision = Literal["single", "double"]
 JonesArray: TypeAlias = NDArray[np.complexfloating[Any, Any]]
 
-_REAL_DTYPES: dict[str, type[np.floating[Any]]] = {"single": np.float32, "double": np.float64}
-_COMPLEX_DTYPES: dict[str, type[np.complexfloating[Any, Any]]] = {
-    "single": np.complex64,
-    "double": np.complex128,
-}
-# A-lines transposed at once: few enough that their spectra stay in the L2 cache.
-_TRANSPOSE_ALINES = 32
+Bins: TypeAlias = NDArray[np.complex64]
+_PRECISIONS = ("single", "double")
+# A-lines that are transformed side by side: their bins fit the L2 cache of most processors.
+_LANES = 32
 
 
-class BLineTransform:
-    """The reconstruction of one B-line, with its scratch memory.
+class SpectralTransform:
+    """The transform of one B-line in single precision, with its scratch memory.
 
-    Per channel: subtract the background, resample to even wavenumbers, subtract the
-    median A-line, correct dispersion, Fourier transform, crop, conjugate.
+    Per channel: subtract the background, resample to even wavenumbers, subtract the median
+    A-line, correct dispersion, Fourier transform. One for each thread. Results do not depend on
+    the B-lines before.
 
     Parameters
     ----------
-    calibration : Calibration or PhaseCalibration
-        Where the wavelengths lie on the cameras.
-    alines, samples : int
-        Number of A-lines X and of spectral samples N.
-    precision : {"single", "double"}
-        Arithmetic of everything from the background to the FFT.
-    toolbox_quirks : bool
-        Reproduce psoct-toolbox, which halves the Nyquist bin of the first A-line only (and
-        not at all with a phase calibration).
-
-    Raises
-    ------
-    ConfigError
-        If `precision` is unknown, N leaves no depth, or quirks are wanted and N is odd.
-    CorruptInputError
-        If the calibration does not fit N.
+    sampling : SpectralSampling
+        Where to interpolate, and the dispersion correction.
+    alines : int
+        Number of A-lines X.
+    halve_nyquist : bool
+        Halve the Nyquist bin of A-line 1.
     """
 
-    def __init__(
-        self,
-        calibration: SpectralCalibration,
-        *,
-        alines: int,
-        samples: int,
-        precision: str = "single",
-        toolbox_quirks: bool = False,
-    ) -> None:
-        check_precision(precision)
-        self.depth = depth_samples(samples)
-        sampling = calibration.sampling(samples)
-        self._halve_nyquist = toolbox_quirks and sampling.padded
-        if self._halve_nyquist and samples % 2:
-            raise ConfigError(
-                f"toolbox_quirks needs an even number of spectral samples, found {samples}: an odd "
-                "spectrum has no Nyquist bin. Set toolbox_quirks: false."
+    def __init__(self, sampling: SpectralSampling, *, alines: int, halve_nyquist: bool) -> None:
+        samples = sampling.lower.shape[1]
+        self._halve_nyquist = halve_nyquist
+        self._grid = [
+            (
+                sampling.lower[channel],
+                sampling.upper[channel],
+                sampling.weight[channel].astype(np.float32),
+                sampling.correction[channel].astype(np.complex64),
             )
-        self.complex_dtype = np.dtype(_COMPLEX_DTYPES[precision])
-        real = np.dtype(_REAL_DTYPES[precision])
-        self._lower, self._upper = sampling.lower, sampling.upper
-        self._weight = sampling.weight.astype(real)[:, :, None]
-        self._correction = sampling.correction.astype(self.complex_dtype)[:, :, None]
-        # Sample-major (N, X): A-lines are adjacent, so every step runs along memory.
-        self._counts = np.empty((samples, alines), real)
-        self._resampled = np.empty_like(self._counts)
-        self._work = np.empty_like(self._counts)
-        self._fringes = np.empty((samples, alines), self.complex_dtype)
+            for channel in range(2)
+        ]
+        self._counts = np.empty((samples, alines), np.uint16)
+        self._background = np.empty(samples, np.int32)
+        self._medians = np.zeros((2, samples), np.float32)
+        self._row = np.empty(alines, np.float32)
+        # What is beyond the last A-line is transformed too, and never looked at.
+        blocks = -(-alines // _LANES)
+        self._fringes = np.zeros((2, blocks, samples, _LANES), np.complex64)
 
-    def __call__(self, bline: NDArray[np.uint16]) -> tuple[JonesArray, JonesArray]:
-        """Reconstruct the B-line `bline` (2, X, N).
+    def __call__(self, bline: NDArray[np.uint16]) -> tuple[Bins, Bins]:
+        """Transform the B-line `bline` (2, X, N).
 
         Returns
         -------
-        J1, J2 : (Z, X) complex
-            Depth-major; z = 0 is the kept bin nearest zero delay.
+        bins1, bins2 : (ceil(X / L), N, L) complex64
+            Fourier bins, L A-lines side by side; valid until the next call.
         """
         return self._channel(bline[0], 0), self._channel(bline[1], 1)
 
-    def _channel(self, spectra: NDArray[np.uint16], channel: int) -> JonesArray:
+    def _channel(self, spectra: NDArray[np.uint16], channel: int) -> Bins:
         from scipy import fft
 
-        counts, resampled, work = self._counts, self._resampled, self._work
-        for start in range(0, spectra.shape[0], _TRANSPOSE_ALINES):
-            some = slice(start, start + _TRANSPOSE_ALINES)
-            np.copyto(counts[:, some], spectra[some].T)
-        # Interpolation is linear, so whatever all A-lines share leaves with the median below.
-        # A rounded mean serves as background: integers differ exactly in float32, and what is
-        # left is small enough for it.
-        counts -= np.rint(counts.mean(axis=1, keepdims=True))
-        if self._halve_nyquist:
-            _halve_nyquist_of_first_aline(counts)
+        from opticstream_smk.psoct import spectrum_kernels as kernels
 
-        # The indices are in range; "clip" lets take write straight to `out`.
-        np.take(counts, self._lower[channel], axis=0, out=resampled, mode="clip")
-        np.take(counts, self._upper[channel], axis=0, out=work, mode="clip")
-        work -= resampled
-        work *= self._weight[channel]
-        resampled += work
-        resampled -= _median_over_alines(resampled, work)
-
-        np.multiply(resampled, self._correction[channel], out=self._fringes)
-        bins = fft.fft(self._fringes, axis=0, overwrite_x=True)
-        jones: JonesArray = np.conjugate(
-            bins[AUTOCORRELATION_BINS : AUTOCORRELATION_BINS + self.depth]
+        kernels.transpose(spectra, self._counts)
+        kernels.rounded_means(self._counts, self._background)
+        nyquist = kernels.nyquist_of_first_aline(self._counts) if self._halve_nyquist else 0.0
+        fringes = self._fringes[channel]
+        kernels.resample(
+            self._counts,
+            self._background,
+            nyquist,
+            *self._grid[channel],
+            self._medians[channel],
+            self._row,
+            fringes,
         )
-        return jones
+        bins: Bins = fft.fft(fringes, axis=1, overwrite_x=True, workers=1)
+        return bins
 
 
 def spectral_to_jones(
@@ -157,32 +130,52 @@ def spectral_to_jones(
 
     Notes
     -----
-    Follows psoct-toolbox ``spectral2complex``. One B-line is in work at a time. The FFT uses
-    the workers that the caller sets: ``with scipy.fft.set_workers(n): ...``.
+    Follows psoct-toolbox ``spectral2complex``. One B-line is in work at a time, in one thread.
     """
+    check_precision(precision)
     blines, alines, samples = spectra_sizes(spectra)
-    transform = BLineTransform(
-        calibration,
-        alines=alines,
-        samples=samples,
-        precision=precision,
-        toolbox_quirks=toolbox_quirks,
-    )
-    shape = (alines, blines, transform.depth)
-    jones1 = np.empty(shape, transform.complex_dtype, order="F")
-    jones2 = np.empty_like(jones1)
+    depth = depth_samples(samples)
+    sampling = calibration.sampling(samples)
+    halve = halves_nyquist(sampling, toolbox_quirks=toolbox_quirks)
+    shape = (alines, blines, depth)
+    if precision == "double":
+        jones1 = np.empty(shape, np.complex128, order="F")
+        jones2 = np.empty_like(jones1)
+        plain = PlainTransform(sampling, alines=alines, depth=depth, halve_nyquist=halve)
+        for y in range(blines):
+            line1, line2 = plain(spectra[y])
+            jones1[:, y, :] = line1.T
+            jones2[:, y, :] = line2.T
+        return jones1, jones2
+
+    from opticstream_smk.psoct.voxel_kernels import jones_of_bins
+
+    single1 = np.empty(shape, np.complex64, order="F")
+    single2 = np.empty_like(single1)
+    transform = SpectralTransform(sampling, alines=alines, halve_nyquist=halve)
     for y in range(blines):
-        line1, line2 = transform(spectra[y])
-        jones1[:, y, :] = line1.T
-        jones2[:, y, :] = line2.T
-    return jones1, jones2
+        for bins, jones in zip(transform(spectra[y]), (single1, single2), strict=True):
+            jones_of_bins(bins, AUTOCORRELATION_BINS, jones.T, y)
+    return single1, single2
+
+
+def halves_nyquist(sampling: SpectralSampling, *, toolbox_quirks: bool) -> bool:
+    """Whether the Nyquist bin of the first A-line is halved; `ConfigError` where there is none."""
+    halve = toolbox_quirks and sampling.padded
+    samples = sampling.lower.shape[1]
+    if halve and samples % 2:
+        raise ConfigError(
+            f"toolbox_quirks needs an even number of spectral samples, found {samples}: an odd "
+            "spectrum has no Nyquist bin. Set toolbox_quirks: false."
+        )
+    return halve
 
 
 def check_precision(precision: str) -> None:
     """Raise `ConfigError` unless `precision` is known."""
-    if precision not in _REAL_DTYPES:
+    if precision not in _PRECISIONS:
         raise ConfigError(
-            f"precision {precision!r} is unknown; accepted: {', '.join(_REAL_DTYPES)}. Set one of "
+            f"precision {precision!r} is unknown; accepted: {', '.join(_PRECISIONS)}. Set one of "
             "them."
         )
 
@@ -271,29 +264,3 @@ def jones_shape(jones1: NDArray[Any], jones2: NDArray[Any]) -> tuple[int, int, i
             "(X, Y, Z) twice. Take both from one tile."
         )
     return jones1.shape[0], jones1.shape[1], jones1.shape[2]
-
-
-def _halve_nyquist_of_first_aline(counts: NDArray[np.floating[Any]]) -> None:
-    """Subtract half of the Nyquist component from A-line 1 of `counts` (N, X), in place.
-
-    The toolbox pads the spectra by a factor of 1 and halves their Nyquist bin with a linear
-    index, which reaches the first column only. The component is taken from the spectrum less
-    the exact mean over A-lines, as there.
-    """
-    samples = counts.shape[0]
-    sign = 1.0 - 2.0 * (np.arange(samples) % 2)
-    first = counts[:, 0] - counts.mean(axis=1, dtype=np.float64)
-    counts[:, 0] -= 0.5 / samples * (first @ sign) * sign
-
-
-def _median_over_alines(
-    resampled: NDArray[np.floating[Any]], scratch: NDArray[np.floating[Any]]
-) -> NDArray[np.floating[Any]]:
-    """Return the median over A-lines of (N, X) as (N, 1); `scratch` is overwritten."""
-    # A full sort, because NumPy's vectorised sort is faster than its partition for two values.
-    np.copyto(scratch, resampled)
-    scratch.sort(axis=1)
-    alines = scratch.shape[1]
-    middle = scratch[:, (alines - 1) // 2 : alines // 2 + 1]
-    median: NDArray[np.floating[Any]] = middle.mean(axis=1, keepdims=True)
-    return median

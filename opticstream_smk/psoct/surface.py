@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from opticstream_smk.errors import ConfigError, CorruptInputError, IncompleteInputError
 
 SurfaceSpec: TypeAlias = str | int | os.PathLike[str]
-_Method: TypeAlias = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
+BlineSearch: TypeAlias = Callable[[NDArray[np.floating[Any]], int], NDArray[np.float64]]
 
 # dB above which a sample counts as signal.
 _SIGNAL_DBI = 0.01
@@ -64,19 +65,47 @@ def find_surface(
             f"intensity volume has shape {dbi.shape}; expected (X, Y, Z). Compute it from the "
             "complex tile."
         )
-    return clamped_surface(surface_method(spec, args)(dbi), dbi.shape[2])
+    method = surface_method(spec, args)
+    shape = dbi.shape[:2]
+    if method.given is not None:
+        return clamped_surface(method.given(shape), dbi.shape[2])
+    search = method.searcher(dbi.shape[0], dbi.shape[2])
+    surface = np.empty(shape)
+    dtype: type[np.floating[Any]] = np.float32 if dbi.dtype == np.float32 else np.float64
+    for y in range(shape[1]):
+        line = np.ascontiguousarray(dbi[:, y : y + 1].T, dtype)
+        surface[:, y] = search(line, 0)
+    return clamped_surface(median3x3(surface), dbi.shape[2])
 
 
-def surface_method(spec: SurfaceSpec, args: Sequence[float]) -> _Method:
-    """Return the function of dBI behind `spec` and `args`, or raise as `find_surface` does."""
+@dataclass(frozen=True)
+class SurfaceMethod:
+    """How surfaces are found: one of the two is given.
+
+    Attributes
+    ----------
+    given
+        Surface of a tile of (X, Y) that is handed in, not searched for.
+    searcher
+        Makes the search in A-lines of one tile size (X, Z), with memory of its own. It takes
+        volumes (Z, Y, X) and a B-line, and gives (X,) 1-based indices, to be filtered by
+        `median3x3`.
+    """
+
+    given: Callable[[tuple[int, int]], NDArray[np.float64]] | None = None
+    searcher: Callable[[int, int], BlineSearch] = field(default=lambda *_: _never)
+
+
+def surface_method(spec: SurfaceSpec, args: Sequence[float]) -> SurfaceMethod:
+    """Return the method behind `spec` and `args`, or raise as `find_surface` does."""
     name = os.fspath(spec).strip() if isinstance(spec, str | os.PathLike) else str(spec)
     if name in _METHODS:
-        check, method = _METHODS[name]
+        check, search = _METHODS[name]
         check(name, args)
         numbers = [int(arg) if float(arg).is_integer() else arg for arg in args]
-        return lambda dbi: method(dbi, *numbers)
+        return SurfaceMethod(searcher=lambda alines, depth: search(alines, depth, *numbers))
     if isinstance(spec, str | os.PathLike) and name.endswith((".nii", ".nii.gz")):
-        method, what = partial(_of_file, Path(name)), "file"
+        given, what = partial(_of_file, Path(name)), "file"
         if not Path(name).exists():
             raise IncompleteInputError(
                 f"surface file {name} not found. Correct its path, or set a method: "
@@ -84,7 +113,7 @@ def surface_method(spec: SurfaceSpec, args: Sequence[float]) -> _Method:
             )
     else:
         try:
-            method, what = partial(_constant, int(name)), "constant"
+            given, what = partial(_constant, int(name)), "constant"
         except ValueError as error:
             raise ConfigError(
                 f"surface {spec!r} is unknown; accepted: {', '.join(_METHODS)}, a whole number, or "
@@ -95,7 +124,7 @@ def surface_method(spec: SurfaceSpec, args: Sequence[float]) -> _Method:
             f"surface {spec!r} got the arguments {tuple(args)}; a {what} takes none. Leave them "
             "out."
         )
-    return method
+    return SurfaceMethod(given=given)
 
 
 def clamped_surface(surface: NDArray[np.floating[Any]], depth: int) -> NDArray[np.float64]:
@@ -106,12 +135,21 @@ def clamped_surface(surface: NDArray[np.floating[Any]], depth: int) -> NDArray[n
     return np.clip(rounded, 1, depth)
 
 
-def _constant(index: int, dbi: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def median3x3(surface: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median of 3 x 3 A-lines; those at the edge are repeated."""
+    from scipy.ndimage import median_filter
+
+    # 'reflect' repeats the edge sample: MATLAB's 'symmetric'.
+    filtered: NDArray[np.float64] = median_filter(surface, size=3, mode="reflect")
+    return filtered
+
+
+def _constant(index: int, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Place the surface at the same 1-based index everywhere."""
-    return np.full(dbi.shape[:2], float(index))
+    return np.full(shape, float(index))
 
 
-def _of_file(path: Path, dbi: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _of_file(path: Path, expected: tuple[int, int]) -> NDArray[np.float64]:
     """Read the surface from a NIfTI file."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -128,7 +166,6 @@ def _of_file(path: Path, dbi: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
             f"surface file {path} cannot be read as NIfTI ({error}). Check its rights, and copy "
             "it again."
         ) from error
-    expected = dbi.shape[:2]
     if surface.shape not in (expected, (*expected, 1)):
         raise CorruptInputError(
             f"surface file {path} has shape {surface.shape}; expected {expected}, one index per "
@@ -142,107 +179,87 @@ def _of_file(path: Path, dbi: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return surface.reshape(expected)
 
 
-def _gradient(
-    dbi: NDArray[np.floating[Any]], window: int = 5, window2: int = 5
-) -> NDArray[np.float64]:
-    """Place the surface at the strongest rise of the smoothed A-line.
+class _Gradient:
+    """The surface at the strongest rise of the smoothed A-line.
 
     Follows ``psoct.surface.gradient``: of an A-line with L samples above 0.01 dB, the first
     L samples (whichever they are) are smoothed and searched for the greatest difference of
     the means of `window2` samples and of the `window` samples before them.
     """
-    return _by_bline(dbi, lambda lines: _strongest_rise(lines, window, window2))
+
+    def __init__(self, alines: int, depth: int, window: int = 5, window2: int = 5) -> None:
+        from opticstream_smk.psoct import depth_kernels as kernels
+
+        self._kernels = kernels
+        self._windows = window, window2
+        self.lengths = np.empty(alines, np.int64)
+        self._taps = _gaussian(5.0, kernels.RADIUS)
+        self._padded = np.empty((depth + 2 * kernels.RADIUS, alines))
+        self._smooth = np.empty((depth, alines))
+
+    def __call__(self, dbi: NDArray[np.floating[Any]], y: int) -> NDArray[np.float64]:
+        surface = np.empty(dbi.shape[2])
+        self._kernels.signal_lengths(dbi, y, dbi.dtype.type(_SIGNAL_DBI), self.lengths)
+        self._kernels.strongest_rise(
+            dbi,
+            y,
+            self.lengths,
+            self._taps,
+            *self._windows,
+            self._padded,
+            self._smooth,
+            surface,
+        )
+        return surface
 
 
-def _gradient_threshold(
-    dbi: NDArray[np.floating[Any]],
-    count: int = 20,
-    threshold: float = 55,
-    window: int = 5,
-    window2: int = 5,
-) -> NDArray[np.float64]:
-    """Place the surface at the first bright sample of A-lines that begin bright.
+class _GradientThreshold:
+    """The surface at the first bright sample of A-lines that begin bright.
 
-    Follows ``psoct.surface.gradientThreshold``; L is as in `_gradient`.
+    Follows ``psoct.surface.gradientThreshold``; L is as in `_Gradient`, which serves for the
+    others.
     """
 
-    def surface(lines: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        found = _strongest_rise(lines, window, window2)
-        used = np.count_nonzero(lines > _SIGNAL_DBI, axis=1)
-        first = np.minimum(count, used)
-        head = lines[:, :count]
-        counted = np.arange(head.shape[1]) < first[:, None]
+    def __init__(
+        self,
+        alines: int,
+        depth: int,
+        count: int = 20,
+        threshold: float = 55,
+        window: int = 5,
+        window2: int = 5,
+    ) -> None:
+        self._gradient = _Gradient(alines, depth, window, window2)
+        self._count, self._threshold = count, threshold
+
+    def __call__(self, dbi: NDArray[np.floating[Any]], y: int) -> NDArray[np.float64]:
+        found = self._gradient(dbi, y)
+        lines, used = dbi[:, y], self._gradient.lengths
+        first = np.minimum(self._count, used)
+        head = lines[: self._count]
+        counted = np.arange(head.shape[0])[:, None] < first
         mean = np.divide(
-            head.sum(axis=1, dtype=np.float64, where=counted),
+            head.sum(axis=0, dtype=np.float64, where=counted),
             first,
             out=np.full(first.shape, -np.inf),
             where=first > 0,
         )
-        bright = mean >= threshold
+        bright = mean >= self._threshold
         # NaN is not bright.
-        reached = (lines >= threshold) & (np.arange(lines.shape[1]) < used[:, None])
-        found[bright] = reached.argmax(axis=1)[bright] + 1
+        reached = (lines >= self._threshold) & (np.arange(lines.shape[0])[:, None] < used)
+        found[bright] = reached.argmax(axis=0)[bright] + 1
         return found
 
-    return _by_bline(dbi, surface)
+
+def _gaussian(sigma: float, radius: int) -> NDArray[np.float64]:
+    """Half of a normalised Gaussian, its middle first, as SciPy computes it."""
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    half: NDArray[np.float64] = (weights / weights.sum())[radius:]
+    return half
 
 
-def _by_bline(
-    dbi: NDArray[np.floating[Any]],
-    method: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """Apply `method` to each B-line (X, Z), then a 3 x 3 median."""
-    from scipy.ndimage import median_filter
-
-    surface = np.empty(dbi.shape[:2])
-    for y in range(dbi.shape[1]):
-        surface[:, y] = method(np.ascontiguousarray(dbi[:, y, :]))
-    # 'reflect' repeats the edge sample: MATLAB's 'symmetric'.
-    filtered: NDArray[np.float64] = median_filter(surface, size=3, mode="reflect")
-    return filtered
-
-
-def _strongest_rise(
-    lines: NDArray[np.floating[Any]], window: int, window2: int
-) -> NDArray[np.float64]:
-    """Return the 1-based surface of each of `lines` (X, Z)."""
-    from scipy.ndimage import gaussian_filter1d
-
-    depth = lines.shape[1]
-    candidates = depth - window - window2 + 1
-    surface = np.ones(lines.shape[0])
-    used = np.count_nonzero(lines > _SIGNAL_DBI, axis=1)
-    searched = used > window + window2
-    if not searched.any():
-        return surface
-
-    lines, used = lines[searched], used[searched, None]
-    last = np.take_along_axis(lines, used - 1, axis=1)
-    # Each line goes on with its last used sample, so one filter serves all lengths.
-    extended = np.where(np.arange(depth) < used, lines, last)
-    # Radius ceil(2 sigma), as imgaussfilt; scipy's own default is 4 sigma.
-    smooth = gaussian_filter1d(
-        extended, 5, axis=1, radius=10, mode="nearest", output=np.dtype(np.float64)
-    )
-    before = _window_means(smooth, window)[:, :candidates]
-    after = _window_means(smooth, window2)[:, window : window + candidates]
-    rise = after - before
-    beyond = np.arange(candidates) >= used - window - window2 + 1
-    # MATLAB's max passes over NaN and takes the first of equals.
-    rise[beyond | np.isnan(rise)] = -np.inf
-    surface[searched] = np.argmax(rise, axis=1) + 1 + window
-    return surface
-
-
-def _window_means(lines: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """Return the means of `length` adjacent samples, at the index of the first of them."""
-    # Summed term by term: a running sum would carry one NaN to the end of the line.
-    count = lines.shape[1] - length + 1
-    total = lines[:, :count].copy()
-    for shift in range(1, length):
-        total += lines[:, shift : shift + count]
-    total /= length
-    return total
+def _never(*_: object) -> NDArray[np.float64]:
+    raise AssertionError("a surface that is given is not searched for")
 
 
 def _check_lengths(name: str, args: Sequence[float]) -> None:
@@ -267,10 +284,8 @@ def _check_threshold(name: str, args: Sequence[float]) -> None:
         )
 
 
-_METHODS: dict[
-    str, tuple[Callable[[str, Sequence[float]], None], Callable[..., NDArray[np.float64]]]
-] = {
-    "gradient": (_check_lengths, _gradient),
-    "find": (_check_lengths, _gradient),
-    "gradientThreshold": (_check_threshold, _gradient_threshold),
+_METHODS: dict[str, tuple[Callable[[str, Sequence[float]], None], Callable[..., BlineSearch]]] = {
+    "gradient": (_check_lengths, _Gradient),
+    "find": (_check_lengths, _Gradient),
+    "gradientThreshold": (_check_threshold, _GradientThreshold),
 }

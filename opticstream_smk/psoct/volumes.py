@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError
-from opticstream_smk.psoct.spectral import JonesArray, jones_shape
+from opticstream_smk.psoct.plain import fill_bline
+from opticstream_smk.psoct.spectral import JonesArray, jones_shape, stack_jones
 
 ZOrder = Literal["raw", "flipped"]
-# Smallest power and amplitude, eps('single') in MATLAB: puts the floor of dBI at -69.24 dB.
-_FLOOR = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,31 @@ class Volumes:
     def empty(cls, shape: tuple[int, int, int]) -> Volumes:
         """Allocate volumes of `shape` (X, Y, Z) in Fortran order, that of the files."""
         return cls(*(np.empty(shape, np.float32, order="F") for _ in range(3)))
+
+    @property
+    def by_depth(self) -> tuple[NDArray[np.float32], ...]:
+        """The three volumes as (Z, Y, X)."""
+        return self.dbi.T, self.r3d.T, self.o3d.T
+
+
+@dataclass(frozen=True)
+class VoxelOptions:
+    """What `jones_to_volumes` does; `reverse_z` is about the depth that the components have."""
+
+    reverse_z: bool
+    flip_phase: bool
+    phase_offset_deg: float
+    toolbox_quirks: bool
+
+    @property
+    def of_kernels(self) -> tuple[bool, bool, np.float32, bool]:
+        """Last arguments of the compiled loops."""
+        offset = (
+            2 * math.radians(self.phase_offset_deg)
+            if self.toolbox_quirks
+            else self.phase_offset_deg % 180
+        )
+        return self.reverse_z, self.flip_phase, np.float32(offset), self.toolbox_quirks
 
 
 def jones_to_volumes(
@@ -88,19 +112,21 @@ def jones_to_volumes(
     """
     check_z_order(z_order)
     shape = jones_shape(J1, J2)
-    reverse = flip_z == (z_order == "raw")
+    options = VoxelOptions(
+        flip_z == (z_order == "raw"), flip_phase, phase_offset_deg, toolbox_quirks
+    )
     volumes = Volumes.empty(shape)
+    if J1.dtype != np.complex64 or J2.dtype != np.complex64:
+        for y in range(shape[1]):
+            line1, line2 = (np.ascontiguousarray(jones[:, y, :].T) for jones in (J1, J2))
+            fill_bline(volumes, y, line1, line2, options)
+        return volumes
+
+    from opticstream_smk.psoct.voxel_kernels import volumes_of_stack
+
     for y in range(shape[1]):
-        fill_bline(
-            volumes,
-            y,
-            np.ascontiguousarray(J1[:, y, :].T),
-            np.ascontiguousarray(J2[:, y, :].T),
-            flip_phase=flip_phase,
-            phase_offset_deg=phase_offset_deg,
-            flip_z=reverse,
-            toolbox_quirks=toolbox_quirks,
-        )
+        stack = stack_jones(J1[:, y : y + 1], J2[:, y : y + 1])
+        volumes_of_stack(stack.T, 0, *volumes.by_depth, y, *options.of_kernels)
     return volumes
 
 
@@ -111,60 +137,3 @@ def check_z_order(z_order: str) -> None:
             f"complex_z_order {z_order!r} is unknown; accepted: raw, flipped. Set how depth is "
             "stored in the complex tiles."
         )
-
-
-def fill_bline(
-    volumes: Volumes,
-    y: int,
-    line1: JonesArray,
-    line2: JonesArray,
-    *,
-    flip_phase: bool,
-    phase_offset_deg: float,
-    flip_z: bool,
-    toolbox_quirks: bool,
-) -> None:
-    """Write B-line `y` (0-based) of `volumes` from depth-major Jones components (Z, X)."""
-    depth = slice(None, None, -1 if flip_z else 1)
-    amplitude1, amplitude2 = np.abs(line1), np.abs(line2)
-    # MATLAB's max ignores NaN.
-    larger = np.fmax if toolbox_quirks else np.maximum
-    # Infinite or NaN amplitudes are data here, not accidents.
-    with np.errstate(invalid="ignore", over="ignore"):
-        power = larger(amplitude1 * amplitude1 + amplitude2 * amplitude2, _FLOOR)
-        volumes.dbi[:, y, :] = (10 * np.log10(power.astype(np.float32)))[depth].T
-        ratio = amplitude1.astype(np.float32) / larger(amplitude2, _FLOOR).astype(np.float32)
-        volumes.r3d[:, y, :] = (np.arctan(ratio) * np.float32(180 / np.pi))[depth].T
-        difference = np.angle(line1) - np.angle(line2)
-        if flip_phase:
-            np.negative(difference, out=difference)
-        orientation = _wrapped_once if toolbox_quirks else _wrapped
-        volumes.o3d[:, y, :] = orientation(difference, phase_offset_deg)[depth].T
-
-
-def _wrapped(difference_rad: NDArray[np.floating[Any]], offset_deg: float) -> NDArray[np.float32]:
-    """Return half the phase difference plus the offset in (-90, 90] degrees; overwrites."""
-    difference_rad *= 90 / np.pi
-    difference_rad += offset_deg % 180
-    # In float32 from here on, because rounding to it could step back onto -90.
-    angle = difference_rad.astype(np.float32, copy=False)
-    angle -= 180 * np.rint(angle / 180)
-    # Exact halves round to even, which leaves some of them at the excluded end.
-    angle[angle == -90] = 90
-    return angle
-
-
-def _wrapped_once(
-    difference_rad: NDArray[np.floating[Any]], offset_deg: float
-) -> NDArray[np.float32]:
-    """Return the orientation as the toolbox wraps it, in degrees; overwrites.
-
-    One conditional turn either way, so that angles beyond 3 pi or -3 pi stay outside.
-    """
-    phase = difference_rad
-    phase += 2 * math.radians(offset_deg)
-    np.subtract(phase, 2 * np.pi, out=phase, where=phase > np.pi)
-    np.add(phase, 2 * np.pi, out=phase, where=phase < -np.pi)
-    phase /= 2 * np.pi
-    phase *= 180
-    return phase.astype(np.float32, copy=False)
