@@ -4,6 +4,7 @@ Files are (X, Y[, Z]), voxel sizes in mm, qform and sform both set; NIfTI-2 wher
 long for NIfTI-1.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def write_array(
     path: Path, array_xyz: NDArray[Any], geometry: Geometry, *, description: str = ""
 ) -> None:
     """Write an (X, Y[, Z]) array atomically."""
+    image = _image(array_xyz, geometry, description)
+    write_with(path, lambda temporary: nibabel.save(image, temporary))
+
+
+def _image(array_xyz: NDArray[Any], geometry: Geometry, description: str) -> Any:
     kind = (
         nibabel.Nifti2Image if max(array_xyz.shape) > NIFTI1_LONGEST_AXIS else nibabel.Nifti1Image
     )
@@ -57,7 +63,112 @@ def write_array(
     image.header["pixdim"][1:4] = geometry.voxel_mm
     image.set_qform(geometry.affine, code="scanner")
     image.set_sform(geometry.affine, code="scanner")
-    write_with(path, lambda temporary: nibabel.save(image, temporary))
+    return image
+
+
+class VolumeWriter:
+    """An (X, Y, Z) float32 file that is written some B-lines at a time.
+
+    Parameters
+    ----------
+    path
+        The file; give it to `atomic_path` or remove it when something fails.
+    shape
+        X, Y, Z.
+
+    Raises
+    ------
+    OSError
+        The file system refuses.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, int, int],
+        geometry: Geometry,
+        *,
+        description: str = "",
+    ) -> None:
+        # Only the header is taken, so the values need no memory.
+        image = _image(np.broadcast_to(np.float32(0), shape), geometry, description)
+        image.header.set_data_offset(image.header.single_vox_offset)
+        image.header.set_slope_inter(1, 0)
+        image.header["magic"] = image.header.single_magic
+        header = image.header.binaryblock.ljust(int(image.header["vox_offset"]), b"\0")
+        self._alines, self._blines, _ = shape
+        self._offset = len(header)
+        self._file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
+        _write_at(self._file, header, 0)
+
+    def write(self, start: int, stop: int, block: NDArray[Any]) -> None:
+        """Write B-lines from `block` (Z, n, X), whose rows n are adjacent in memory."""
+        for z, plane in enumerate(block):
+            place = (z * self._blines + start) * self._alines
+            _write_at(self._file, plane[: stop - start], self._offset + 4 * place)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def _write_at(file: int, content: Any, offset: int) -> None:
+    left = _bytes(content)
+    while left:
+        # Fewer bytes are written where the disk is nearly full; the next call says so.
+        written = os.pwrite(file, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def _bytes(content: Any) -> memoryview:
+    return memoryview(content).cast("B")
+
+
+class StackReader:
+    """B-lines of a float32 (W, Y, Z) file for an engine: only what is needed is read.
+
+    Raises
+    ------
+    IncompleteInputError, CorruptInputError
+        As `read_array`; on reading, also when the file has become shorter.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        self._path = path
+        self._shape = shape
+        array = read_array(path, shape=shape, is_read_ahead=False)
+        # Scaled, compressed or of another type: taken through nibabel.
+        is_plain = isinstance(array, np.memmap) and array.dtype == np.dtype("<f4")
+        self._array = None if is_plain else array.astype(np.float32, order="F", copy=False)
+        self._offset = array.offset if isinstance(array, np.memmap) else 0
+
+    def buffer(self, rows: int) -> NDArray[np.float32]:
+        """Memory for so many B-lines."""
+        width, _, depth = self._shape
+        return np.empty((depth, rows, width), np.float32)
+
+    def read(self, start: int, stop: int, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """B-lines `start` to `stop`: the first rows of (Z, n, W)."""
+        width, blines, depth = self._shape
+        if self._array is not None:
+            return np.ascontiguousarray(self._array.T[:, start:stop])
+        size = 4 * width * (stop - start)
+        throttle.wait_for_raw(self._path, size * depth)
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                for z in range(depth):
+                    place = self._offset + 4 * width * (z * blines + start)
+                    row = _bytes(buffer[z, : stop - start])
+                    if os.preadv(file.fileno(), [row], place) < size:
+                        raise CorruptInputError(
+                            f"{self._path} was cut short while it was read; restore it, or have "
+                            "it made again by `optic-trigger doctor --fix`"
+                        )
+        except OSError as error:
+            raise CorruptInputError(
+                f"{self._path} cannot be read ({error.strerror}); check its rights and the disk"
+            ) from error
+        return buffer
 
 
 def write_image(
@@ -67,10 +178,13 @@ def write_image(
     write_array(path, np.swapaxes(image_yx, 0, 1), geometry, description=description)
 
 
-def read_array(path: Path, *, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+def read_array(
+    path: Path, *, shape: tuple[int, ...] | None = None, is_read_ahead: bool = True
+) -> NDArray[Any]:
     """Read an (X, Y[, Z]) array as stored, memory-mapped where the file allows it.
 
-    Files of the acquisition are first brought into the page cache where reading is limited.
+    Files of the acquisition are first brought into the page cache where reading is limited, unless
+    they are not to be.
 
     Raises
     ------
@@ -80,7 +194,8 @@ def read_array(path: Path, *, shape: tuple[int, ...] | None = None) -> NDArray[A
         Not NIfTI, truncated, or not of ``shape``.
     """
     try:
-        throttle.read_ahead(path)
+        if is_read_ahead:
+            throttle.read_ahead(path)
         image = nibabel.load(path, mmap="c")
         array: NDArray[Any] = np.asanyarray(image.dataobj)
     except FileNotFoundError as error:

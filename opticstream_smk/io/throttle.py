@@ -57,6 +57,14 @@ def wait_for(n_bytes: int) -> None:
         _limiter.wait_for(n_bytes)
 
 
+def wait_for_raw(path: Path, n_bytes: int) -> None:
+    """Wait until so many bytes of a file may be read, if it lies in a folder of raw data."""
+    if _limiter is not None and _limiter.is_raw(path):
+        while n_bytes > 0:
+            _limiter.wait_for(min(n_bytes, PIECE_BYTES))
+            n_bytes -= PIECE_BYTES
+
+
 def read_into(file: FileIO, buffer: _Buffer) -> int:
     """Fill a buffer from an unbuffered file of raw data, piece by piece.
 

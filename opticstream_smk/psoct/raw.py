@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,162 @@ from opticstream_smk.io import throttle
 # 348 B NIfTI-1 header + 4 B extension flag; the acquisition writes nothing else before the data.
 HEADER_BYTES = 352
 DEFAULT_SAMPLES = 2048
-# Packed bytes unpacked at once: what is in work stays in the L2 cache.
-_UNPACK_BYTES = 3 * 2**16
+# B-lines of a whole tile that are read together.
+_READ_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class RawTile:
+    """A raw spectral tile on disk: found, and long enough.
+
+    Attributes
+    ----------
+    path
+        The file.
+    shape
+        (Y, 2, X, N).
+    bits : {16, 12}
+        Bits per count.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+    bits: int
+
+    @property
+    def bline_bytes(self) -> int:
+        """Bytes of a B-line in the file."""
+        _, channels, alines, samples = self.shape
+        return channels * alines * samples * self.bits // 8
+
+    @property
+    def offset(self) -> int:
+        """Bytes before the first B-line."""
+        return HEADER_BYTES if self.bits == 16 else 0
+
+    def read_blines(
+        self,
+        start: int,
+        stop: int,
+        counts: NDArray[np.uint16],
+        packed: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Read B-lines into `counts` (n, 2, X, N), contiguous; no faster than the limit on reading.
+
+        `packed` is scratch memory for 12-bit counts, of `bline_bytes` for each B-line or more.
+
+        Raises
+        ------
+        CorruptInputError
+            If the file cannot be read, or has become shorter.
+        """
+        values = counts.reshape(-1).view(np.uint8)
+        size = (stop - start) * self.bline_bytes
+        if self.bits == 16:
+            content = values
+        else:
+            content = np.empty(size, np.uint8) if packed is None else packed[:size]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.offset + start * self.bline_bytes)
+                came = throttle.read_into(file, content[:size])
+        except OSError as error:
+            raise CorruptInputError(
+                f"raw tile {self.path} cannot be read ({error.strerror}). Check its rights and "
+                "the disk."
+            ) from error
+        if came < size:
+            raise CorruptInputError(
+                f"raw tile {self.path} was cut short while it was read: B-lines {start + 1} to "
+                f"{stop} need {size} bytes, {came} came. Restore the file and process it again."
+            )
+        if self.bits == 12:
+            unpack12(content, counts.reshape(-1))
+
+
+class RawBlines:
+    """B-lines of a raw tile for an engine.
+
+    Parameters
+    ----------
+    tile : RawTile
+        Where they are.
+    first, step : int
+        Which A-lines belong to the illumination.
+    """
+
+    def __init__(self, tile: RawTile, first: int = 0, step: int = 1) -> None:
+        self._tile = tile
+        self._alines = slice(first, None, step)
+        self._packed = np.empty(0, np.uint8)
+
+    def buffer(self, rows: int) -> NDArray[np.uint16]:
+        """Memory for so many B-lines."""
+        return np.empty((rows, *self._tile.shape[1:]), np.uint16)
+
+    def read(self, start: int, stop: int, buffer: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """B-lines `start` to `stop`, (n, 2, X, N)."""
+        size = (stop - start) * self._tile.bline_bytes
+        if self._tile.bits == 12 and self._packed.size < size:
+            self._packed = np.empty(size, np.uint8)
+        counts = buffer[: stop - start]
+        self._tile.read_blines(start, stop, counts, self._packed)
+        return counts[:, :, self._alines]
+
+
+def find_spectral(
+    path: str | os.PathLike[str],
+    *,
+    alines: int,
+    blines: int,
+    samples: int | None = None,
+    bits: int = 16,
+) -> RawTile:
+    """Find a raw spectral tile and check its length; parameters and errors as `read_spectral`."""
+    if bits not in (12, 16):
+        raise ConfigError(
+            f"raw tiles of {bits} bits per count cannot be read; accepted: 16, 12. Set the saving "
+            "type of the acquisition."
+        )
+    for name, size in (("alines", alines), ("blines", blines), ("samples", samples)):
+        if size is not None and size < 1:
+            raise ConfigError(f"{name} is {size}; expected at least 1. Set the size of the tile.")
+    path = Path(path)
+    try:
+        found = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except FileNotFoundError as error:
+        raise IncompleteInputError(
+            f"raw tile {path} not found. Check that the source directory is mounted and that the "
+            "acquisition wrote the tile."
+        ) from error
+    except OSError as error:
+        raise CorruptInputError(
+            f"raw tile {path} cannot be read ({error.strerror}). Check its rights and the disk."
+        ) from error
+    if header.startswith(b"\x1f\x8b"):
+        raise CorruptInputError(
+            f"raw tile {path} is gzip-compressed; expected uncompressed counts. Decompress it "
+            "first (gunzip -k)."
+        )
+    offset = HEADER_BYTES if bits == 16 else 0
+    if samples is None:
+        described = _samples_in_header(header, alines, blines) if bits == 16 else None
+        samples = described or _samples_of_length(8 * (found - offset), bits, alines, blines)
+    if bits == 12 and alines * samples % 2:
+        raise ConfigError(
+            f"raw tile {path}: {alines} A-lines x {samples} samples of 12 bits do not fill whole "
+            "bytes; expected an even number of counts per channel. Correct the tile size."
+        )
+    expected = offset + 2 * alines * blines * samples * bits // 8
+    if found < expected:
+        raise CorruptInputError(
+            f"raw tile {path} has {found} bytes; expected {expected} for {alines} A-lines x "
+            f"{blines} B-lines x 2 channels x {samples} samples of {bits} bits. Wait until it is "
+            "completely written, copy it again, or correct the tile size."
+        )
+    return RawTile(path, (blines, 2, alines, samples), bits)
 
 
 def read_spectral(
@@ -67,107 +221,29 @@ def read_spectral(
     CorruptInputError
         If the file cannot be read, is compressed, or is too short.
     """
-    if bits not in (12, 16):
-        raise ConfigError(
-            f"raw tiles of {bits} bits per count cannot be read; accepted: 16, 12. Set the saving "
-            "type of the acquisition."
-        )
-    for name, size in (("alines", alines), ("blines", blines), ("samples", samples)):
-        if size is not None and size < 1:
-            raise ConfigError(f"{name} is {size}; expected at least 1. Set the size of the tile.")
-    path = Path(path)
-    try:
-        found = path.stat().st_size
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-    except FileNotFoundError as error:
-        raise IncompleteInputError(
-            f"raw tile {path} not found. Check that the source directory is mounted and that the "
-            "acquisition wrote the tile."
-        ) from error
-    except OSError as error:
-        raise CorruptInputError(
-            f"raw tile {path} cannot be read ({error.strerror}). Check its rights and the disk."
-        ) from error
-    if header.startswith(b"\x1f\x8b"):
-        raise CorruptInputError(
-            f"raw tile {path} is gzip-compressed; expected uncompressed counts. Decompress it "
-            "first (gunzip -k)."
-        )
-    offset = HEADER_BYTES if bits == 16 else 0
-    if samples is None:
-        described = _samples_in_header(header, alines, blines) if bits == 16 else None
-        samples = described or _samples_of_length(8 * (found - offset), bits, alines, blines)
-    if bits == 12 and alines * samples % 2:
-        raise ConfigError(
-            f"raw tile {path}: {alines} A-lines x {samples} samples of 12 bits do not fill whole "
-            "bytes; expected an even number of counts per channel. Correct the tile size."
-        )
-    expected = offset + 2 * alines * blines * samples * bits // 8
-    if found < expected:
-        raise CorruptInputError(
-            f"raw tile {path} has {found} bytes; expected {expected} for {alines} A-lines x "
-            f"{blines} B-lines x 2 channels x {samples} samples of {bits} bits. Wait until it is "
-            "completely written, copy it again, or correct the tile size."
-        )
-    shape = (blines, 2, alines, samples)
-    if bits == 12:
-        return unpack12(_read(path, np.dtype(np.uint8), expected, 0)).reshape(shape)
-    if in_memory:
-        return _read(path, np.dtype("<u2"), (expected - offset) // 2, offset).reshape(shape)
-    return np.memmap(path, dtype="<u2", mode="r", offset=offset, shape=shape)
+    tile = find_spectral(path, alines=alines, blines=blines, samples=samples, bits=bits)
+    if bits == 16 and not in_memory:
+        return np.memmap(tile.path, dtype="<u2", mode="r", offset=tile.offset, shape=tile.shape)
+    counts = np.empty(tile.shape, np.uint16)
+    for start in range(0, blines, _READ_AT_ONCE):
+        some = counts[start : start + _READ_AT_ONCE]
+        tile.read_blines(start, start + len(some), some)
+    return counts
 
 
-def _read(path: Path, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
-    content = np.empty(count, dtype)
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            came = throttle.read_into(file, content.view(np.uint8)) // dtype.itemsize
-    except OSError as error:
-        raise CorruptInputError(
-            f"raw tile {path} cannot be read ({error.strerror}). Check its rights and the disk."
-        ) from error
-    if came < count:
-        raise CorruptInputError(
-            f"raw tile {path} was cut short while it was read: {came} of {count} values "
-            "came. Restore the file and process it again."
-        )
-    return content
-
-
-def unpack12(packed: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def unpack12(packed: NDArray[np.uint8], counts: NDArray[np.uint16]) -> None:
     """Unpack 12-bit counts.
 
     Parameters
     ----------
     packed : (3M,) uint8
         Bytes b0, b1, b2 hold ``b0 + 256 (b1 mod 16)`` and ``b1 // 16 + 16 b2``.
-
-    Returns
-    -------
-    (2M,) uint16
+    counts : (2M,) uint16
+        The counts.
     """
-    # Six bytes are four counts. They are read as one number, whose bits are spread to the four
-    # 16-bit lanes of a 64-bit number in two steps, each for half of the counts.
-    fours = -(-packed.size // 6)
-    counts = np.empty(4 * fours, "<u2")
-    lanes = counts.view("<u8")
-    block = np.zeros(_UNPACK_BYTES + 2, np.uint8)  # the last number reads two bytes too many
-    for start in range(0, fours, _UNPACK_BYTES // 6):
-        some = lanes[start : start + _UNPACK_BYTES // 6]
-        piece = packed[6 * start : 6 * (start + some.size)]
-        block[: piece.size] = piece
-        words = np.ndarray(some.shape, "<u8", block, strides=(6,)).copy()
-        some[:] = words & 0xFFFFFF
-        words &= 0xFFFFFF000000
-        words <<= 8
-        words |= some
-        some[:] = words & 0x00000FFF00000FFF
-        words &= 0x00FFF00000FFF000
-        words <<= 4
-        some |= words
-    return counts[: packed.size // 3 * 2]
+    from opticstream_smk.psoct.spectrum_kernels import unpack
+
+    unpack(packed, counts)
 
 
 def _samples_of_length(data_bits: int, bits: int, alines: int, blines: int) -> int:

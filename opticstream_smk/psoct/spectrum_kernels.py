@@ -35,6 +35,15 @@ def transpose(spectra, counts):  # type: ignore[no-untyped-def]
 
 
 @kernel()
+def unpack(packed, counts):  # type: ignore[no-untyped-def]
+    """Unpack 12-bit counts (2M,) from bytes (3M,); see `raw.unpack12`."""
+    for pair in range(counts.size // 2):
+        first, middle, last = packed[3 * pair], packed[3 * pair + 1], packed[3 * pair + 2]
+        counts[2 * pair] = np.uint16(first) | (np.uint16(middle & 15) << np.uint16(8))
+        counts[2 * pair + 1] = np.uint16(middle >> 4) | (np.uint16(last) << np.uint16(4))
+
+
+@kernel()
 def rounded_means(counts, means):  # type: ignore[no-untyped-def]
     """Rounded mean over A-lines of counts (N, X), as int32 (N,)."""
     alines = counts.shape[1]

@@ -1,5 +1,6 @@
 """Checks of a tile's products by shape, type, finite share and plausible values."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,19 +73,54 @@ class _Expected:
     whole: bool = False
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What was found in one product; `low` and `high` are NaN when nothing is finite."""
+class Content:
+    """What was found in one product, put together from its parts.
 
-    size: int
-    finite: int
-    low: float
-    high: float
-    whole: bool
+    Attributes
+    ----------
+    shape, dtype
+        Of the whole product.
+    finite
+        Number of finite values.
+    low, high
+        Smallest and largest of them.
+    whole
+        Whether all are whole numbers; only maps are looked at for that.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.size = math.prod(shape)
+        self.finite = 0
+        self.low, self.high = math.inf, -math.inf
+        self.whole = True
+        self._is_map = len(shape) == 2 or shape[-1] == 1
+
+    def add(self, part: NDArray[Any]) -> None:
+        """Look at some of the values."""
+        smallest, largest = part.min(), part.max()
+        values = part
+        # NaN goes through minimum and maximum, so two fast passes clear a part without any.
+        if not (np.isfinite(smallest) and np.isfinite(largest)):
+            values = part[np.isfinite(part)]
+            if not values.size:
+                return
+            smallest, largest = values.min(), values.max()
+        self.finite += values.size
+        self.low, self.high = min(self.low, float(smallest)), max(self.high, float(largest))
+        if self._is_map:
+            self.whole = self.whole and bool((values == np.rint(values)).all())
+
+    def merge(self, other: "Content") -> None:
+        """Take over what another found in other parts of the same product."""
+        self.finite += other.finite
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.whole = self.whole and other.whole
 
 
 def validate_products(
-    products: Mapping[str, ArrayLike | Path],
+    products: Mapping[str, "ArrayLike | Path | Content"],
     *,
     shape: tuple[int, int, int],
     limits: ProductLimits | None = None,
@@ -94,10 +130,10 @@ def validate_products(
     Parameters
     ----------
     products
-        Arrays, or paths of NIfTI files, by modality: dBI, R3D, O3D (X, Y, Z); surf, aip, mip,
-        ret, ori, biref, mus, mus_confidence (X, Y) or (X, Y, 1). Each is checked by itself, and
-        only those that are given: pass the path of a product that should be there, whether it is
-        or not.
+        Arrays, paths of NIfTI files, or what was found in them, by modality: dBI, R3D, O3D
+        (X, Y, Z); surf, aip, mip, ret, ori, biref, mus, mus_confidence (X, Y) or (X, Y, 1). Each is
+        checked by itself, and only those that are given: pass the path of a product that should be
+        there, whether it is or not.
     shape
         X, Y, Z of the tile.
     limits
@@ -124,13 +160,13 @@ def validate_products(
         if name not in known:
             messages.append(f"{name}: unknown product; expected one of {', '.join(known)}")
             continue
+        wanted = shape if name in naming.VOLUME_MODALITIES else shape[:2]
         try:
-            array = nifti.read_array(product) if isinstance(product, Path) else np.asarray(product)
+            content = _content_of(product, wanted)
         except OpticStreamError as error:
             messages.append(f"{name}: {error}")
             continue
-        wanted = shape if name in naming.VOLUME_MODALITIES else shape[:2]
-        messages += [f"{name}: {fault}" for fault in _faults(array, wanted, known[name])]
+        messages += [f"{name}: {fault}" for fault in _faults(content, wanted, known[name])]
     return messages
 
 
@@ -163,18 +199,28 @@ def _expected(depth: int, limits: ProductLimits) -> dict[str, _Expected]:
     }
 
 
-def _faults(array: NDArray[Any], shape: tuple[int, ...], expected: _Expected) -> Iterator[str]:
-    accepted = (shape, (*shape, 1)) if len(shape) == 2 else (shape,)
-    if array.shape not in accepted:
-        yield f"shape {array.shape}, expected {shape}"
+def _content_of(product: "ArrayLike | Path | Content", shape: tuple[int, ...]) -> Content:
+    if isinstance(product, Content):
+        return product
+    array = nifti.read_array(product) if isinstance(product, Path) else np.asarray(product)
+    if array.shape not in _accepted(shape):
+        return Content(array.shape, array.dtype)  # whatever it holds
+    return _content(array)
+
+
+def _accepted(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    return (shape, (*shape, 1)) if len(shape) == 2 else (shape,)
+
+
+def _faults(content: Content, shape: tuple[int, ...], expected: _Expected) -> Iterator[str]:
+    if content.shape not in _accepted(shape):
+        yield f"shape {content.shape}, expected {shape}"
         return
     # By name, so that either byte order will do.
-    if array.dtype.name not in expected.dtypes:
-        yield f"dtype {array.dtype.name}, expected {' or '.join(expected.dtypes)}"
-        # Complex numbers and text have no range.
-        if array.dtype.kind not in "fiu":
+    if content.dtype.name not in expected.dtypes:
+        yield f"dtype {content.dtype.name}, expected {' or '.join(expected.dtypes)}"
+        if content.dtype.kind not in "fiu":
             return
-    content = _content(array)
     share = content.finite / content.size
     if share < expected.finite_share:
         missing = content.size - content.finite
@@ -201,25 +247,13 @@ def _faults(array: NDArray[Any], shape: tuple[int, ...], expected: _Expected) ->
         yield f"values that are not whole numbers, expected whole numbers{unit}"
 
 
-def _content(array: NDArray[Any]) -> _Content:
-    finite, low, high, whole = 0, np.inf, -np.inf, True
-    for slab in _slabs(array):
-        smallest, largest = slab.min(), slab.max()
-        values = slab
-        # NaN goes through minimum and maximum, so two fast passes clear a slab without any.
-        if not (np.isfinite(smallest) and np.isfinite(largest)):
-            values = slab[np.isfinite(slab)]
-            if not values.size:
-                continue
-            smallest, largest = values.min(), values.max()
-        finite += values.size
-        low, high = min(low, float(smallest)), max(high, float(largest))
-        # Only maps need this, so that the pass over volumes stays cheap.
-        if array.ndim == 2 or array.shape[-1] == 1:
-            whole = whole and bool((values == np.rint(values)).all())
-    if not finite:
-        low = high = np.nan
-    return _Content(array.size, finite, low, high, whole)
+def _content(array: NDArray[Any]) -> Content:
+    content = Content(array.shape, array.dtype)
+    # Complex numbers and text have no range.
+    if array.dtype.kind in "fiu":
+        for slab in _slabs(array):
+            content.add(slab)
+    return content
 
 
 def _slabs(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

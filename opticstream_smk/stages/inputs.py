@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from opticstream_smk.psoct import Calibration, PhaseCalibration
+    from opticstream_smk.psoct.raw import RawBlines
 
     AnyCalibration = Calibration | PhaseCalibration
 
@@ -63,22 +64,38 @@ def load_calibration(config: Config) -> "AnyCalibration":
     )
 
 
+def raw_blines(
+    config: Config, acquisition: str, path: Path
+) -> tuple["RawBlines", tuple[int, int, int, int]]:
+    """B-lines of a raw tile, and the size (Y, 2, X, N) of them all."""
+    from opticstream_smk.psoct.raw import RawBlines, find_spectral
+
+    scan = config.acquisition
+    first, step = _illumination(config, acquisition)
+    tile = find_spectral(path, **_raw_size(config, acquisition))
+    blines, channels, _, samples = tile.shape
+    return RawBlines(tile, first, step), (blines, channels, scan.alines(acquisition), samples)
+
+
+def _raw_size(config: Config, acquisition: str) -> dict[str, Any]:
+    scan = config.acquisition
+    _, step = _illumination(config, acquisition)
+    return {
+        "alines": scan.alines(acquisition) * step,
+        "blines": scan.tile_size_y,
+        "samples": scan.samples_per_aline,
+        "bits": 12 if scan.tile_saving_type == "spectral_12bit" else 16,
+    }
+
+
 def read_raw(
     config: Config, acquisition: str, path: Path, *, in_memory: bool = True
 ) -> "NDArray[np.uint16]":
     """Spectra of a raw tile, (Y, 2, X, N)."""
     from opticstream_smk.psoct import read_spectral
 
-    scan = config.acquisition
     first, step = _illumination(config, acquisition)
-    spectra = read_spectral(
-        path,
-        alines=scan.alines(acquisition) * step,
-        blines=scan.tile_size_y,
-        samples=scan.samples_per_aline,
-        bits=12 if scan.tile_saving_type == "spectral_12bit" else 16,
-        in_memory=in_memory,
-    )
+    spectra = read_spectral(path, **_raw_size(config, acquisition), in_memory=in_memory)
     return spectra[:, :, first::step]
 
 

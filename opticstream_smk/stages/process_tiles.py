@@ -1,7 +1,7 @@
 """Complex or raw tiles to volumes, surface and en-face maps."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,15 @@ from opticstream_smk.plan import makes_complex
 from opticstream_smk.stages.inputs import (
     content_sha256,
     load_calibration,
+    raw_blines,
     raw_params,
-    read_raw,
 )
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
+from opticstream_smk.stages.tile_files import TileFiles
 from opticstream_smk.stages.tiles import (
+    Finish,
     TileWork,
+    nothing_left,
     ready_files,
     ready_tiles,
     run_tiles,
@@ -31,7 +34,8 @@ from opticstream_smk.stages.tiles import (
 from opticstream_smk.state.flags import InputFile, file_input
 
 if TYPE_CHECKING:
-    from opticstream_smk.psoct import TileProducts, TileSettings
+    from opticstream_smk.psoct import TileSettings
+    from opticstream_smk.psoct.engine import BlineSource, TileEngine, VolumeBlock
 
 
 def params(config: Config, acquisition: str) -> Mapping[str, Any]:
@@ -90,32 +94,36 @@ def compute(context: StageContext) -> Outcome:
 
 
 def _from_raw(context: StageContext) -> TileWork:
-    import scipy.fft
-
-    from opticstream_smk.psoct import process_spectral
+    from opticstream_smk.psoct.engine import SpectraShape, TileEngine
 
     config = context.config
     calibration = load_calibration(config)
     raw = ready_tiles(context)
     settings = tile_settings(config)
 
-    def make(image: int, source: Path) -> dict[str, float]:
+    @lru_cache(maxsize=1)
+    def engine(shape: SpectraShape) -> TileEngine:
+        return TileEngine.of_spectra(calibration, shape, settings, threads=context.threads)
+
+    def make(image: int, path: Path) -> Finish:
         unchanged_raw(raw[image])
-        spectra = read_raw(config, context.acquisition, source)
-        unchanged_raw(raw[image])  # also not while it was read
-        with scipy.fft.set_workers(context.threads):
-            return _write(context, image, process_spectral(spectra, calibration, settings))
+        source, shape = raw_blines(config, context.acquisition, path)
+        # Also not while it was read.
+        return _make(context, image, engine(shape), source, lambda: unchanged_raw(raw[image]))
 
     return TileWork("processed", raw.__getitem__, partial(tile_products, context), make)
 
 
 def _from_complex(context: StageContext) -> TileWork:
-    from opticstream_smk.psoct import process_jones, unstack_jones
+    from opticstream_smk.psoct.engine import TileEngine
 
     config, layout, mosaic = context.config, context.layout, context.mosaic
-    settings = tile_settings(config)
     scan = config.acquisition
     shape = (4 * scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
+
+    @lru_cache(maxsize=1)
+    def engine() -> TileEngine:
+        return TileEngine.of_stacks(shape, tile_settings(config), threads=context.threads)
 
     def source(image: int) -> InputFile:
         path = layout.complex_tile(mosaic, image)
@@ -129,19 +137,19 @@ def _from_complex(context: StageContext) -> TileWork:
         # Relative, so that a project folder that was moved keeps its receipts.
         return found.model_copy(update={"path": layout.relative(path)})
 
-    def make(image: int, path: Path) -> dict[str, float]:
-        jones = unstack_jones(nifti.read_array(path, shape=shape))
-        return _write(context, image, process_jones(*jones, settings))
+    def make(image: int, path: Path) -> Finish:
+        return _make(context, image, engine(), nifti.StackReader(path, shape))
 
-    if not makes_complex(config):
-        raw = ready_tiles(context)
-        return TileWork(
-            "processed",
-            raw.__getitem__,
-            partial(tile_products, context),
-            lambda image, _path: make(image, Path(unchanged_raw(raw[image]).path)),
-        )
-    return TileWork("processed", source, partial(tile_products, context), make)
+    if makes_complex(config):
+        return TileWork("processed", source, partial(tile_products, context), make)
+    raw = ready_tiles(context)
+
+    def make_given(image: int, path: Path) -> Finish:
+        unchanged_raw(raw[image])
+        reader = nifti.StackReader(path, shape)
+        return _make(context, image, engine(), reader, lambda: unchanged_raw(raw[image]))
+
+    return TileWork("processed", raw.__getitem__, partial(tile_products, context), make_given)
 
 
 def _linked(context: StageContext) -> TileWork:
@@ -149,12 +157,12 @@ def _linked(context: StageContext) -> TileWork:
     files = ready_files(context)
     layout = context.layout
 
-    def make(image: int, _path: Path) -> dict[str, float]:
+    def make(image: int, _path: Path) -> Finish:
         sources = {m: Path(unchanged_raw(raw).path) for m, raw in files[image].items()}
         _validate(context, image, sources)
         for modality, source in sources.items():
             link_file(source, layout.processed_tile(context.mosaic, image, modality))
-        return {}
+        return nothing_left
 
     return TileWork(
         "processed", ready_tiles(context).__getitem__, partial(tile_products, context), make
@@ -185,31 +193,64 @@ def tile_settings(config: Config) -> "TileSettings":
     )
 
 
-def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str, float]:
+def _make(
+    context: StageContext,
+    image: int,
+    engine: "TileEngine",
+    source: "BlineSource",
+    check: Callable[[], object] = lambda: None,
+) -> Finish:
+    """Make the products of a tile; `check` is asked after all was read."""
+    from opticstream_smk.qc.validate import Content
+
     scan, layout = context.config.acquisition, context.layout
     x, y, z = scan.scan_resolution_3d_mm
-    volume = nifti.Geometry((x, y, z))
-    # A map stands for the whole cut: its third voxel size is the thickness.
-    enface = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
-    volumes = {"dBI": tile.volumes.dbi, "R3D": tile.volumes.r3d, "O3D": tile.volumes.o3d}
-    maps: dict[str, NDArray[np.floating]] = {"surf": tile.surface, **tile.enface}
-    _validate(context, image, {**volumes, **maps})
-    if not context.config.processing.save_volume_outputs:
-        volumes = {}
-    for name, array in volumes.items():
-        nifti.write_array(layout.processed_tile(context.mosaic, image, name), array, volume)
-    for name, array in maps.items():
-        nifti.write_array(
-            layout.processed_tile(context.mosaic, image, name),
-            array,
-            enface,
-            description="1-based depth index" if name == "surf" else "",
-        )
-    return {
-        f"{name}_mean": round(float(np.nanmean(array)), 8)
-        for name, array in maps.items()
-        if name != "ori" and np.isfinite(array).any()
-    }
+    shape = (scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
+    names = naming.VOLUME_MODALITIES
+    written = names if context.config.processing.save_volume_outputs else ()
+    contents = [
+        {name: Content(shape, np.dtype(np.float32)) for name in names}
+        for _ in range(context.threads)
+    ]
+
+    def look(thread: int, volumes: "VolumeBlock", row: int) -> None:
+        for content, volume in zip(contents[thread].values(), volumes, strict=True):
+            content.add(volume[:, row])
+
+    def write(start: int, stop: int, volumes: "VolumeBlock") -> None:
+        for name, volume in zip(names, volumes, strict=True):
+            if name in written:
+                files.write(name, start, stop, volume)
+
+    paths = {name: layout.processed_tile(context.mosaic, image, name) for name in written}
+    with TileFiles(paths, shape, nifti.Geometry((x, y, z))) as files:
+        made = engine.run(source, write, look)
+        check()
+        maps: dict[str, NDArray[np.floating]] = {"surf": made.surface, **made.enface}
+        for others in contents[1:]:
+            for name, content in others.items():
+                contents[0][name].merge(content)
+        _validate(context, image, {**contents[0], **maps})
+        kept = files.keep()
+
+    def finish() -> dict[str, float]:
+        kept.close()
+        # A map stands for the whole cut: its third voxel size is the thickness.
+        enface = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
+        for name, array in maps.items():
+            nifti.write_array(
+                layout.processed_tile(context.mosaic, image, name),
+                array,
+                enface,
+                description="1-based depth index" if name == "surf" else "",
+            )
+        return {
+            f"{name}_mean": round(float(np.nanmean(array)), 8)
+            for name, array in maps.items()
+            if name != "ori" and np.isfinite(array).any()
+        }
+
+    return finish
 
 
 def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> None:

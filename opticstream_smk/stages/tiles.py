@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError, OpticStreamError
 from opticstream_smk.io.checksum import raw_sha256
@@ -12,6 +14,9 @@ from opticstream_smk.state.flags import InputFile, TileCount, file_input, read_f
 from opticstream_smk.state.receipts import Receipt, read_receipt, write_receipt
 
 log = logging.getLogger(__name__)
+
+
+Finish: TypeAlias = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,20 @@ class TileWork:
     products
         The files that are made from it.
     make
-        Makes them from the source and returns numbers for the receipt.
+        Makes them from the source, and returns what is left to do: to bring them to disk under
+        their names, and to return numbers for the receipt. That is done while the next tile is
+        made.
     """
 
     kind: str
     source: Callable[[int], InputFile]
     products: Callable[[int], list[Path]]
-    make: Callable[[int, Path], dict[str, float]]
+    make: Callable[[int, Path], Finish]
+
+
+def nothing_left() -> dict[str, float]:
+    """What is left to do where everything is done, and there are no numbers."""
+    return {}
 
 
 def run_tiles(context: StageContext, work: TileWork) -> Outcome:
@@ -47,19 +59,42 @@ def run_tiles(context: StageContext, work: TileWork) -> Outcome:
     raw = ready_tiles(context)
     receipts: dict[int, Receipt] = {}
     errors: dict[int, OpticStreamError] = {}
-    for number, image in enumerate(raw, start=1):
+
+    def fail(number: int, image: int, error: OpticStreamError) -> None:
+        if error.kind == "service":
+            raise error  # a full disk fails every tile; one message is enough
+        errors[image] = error
+        log.error("tile %d of %d: %s", number, len(raw), error)
+
+    def settle(number: int, image: int, coming: Future[Receipt]) -> None:
         try:
-            receipts[image], skipped = _one_tile(context, work, image)
+            receipts[image] = coming.result()
         except OpticStreamError as error:
-            if error.kind == "service":
-                raise  # a full disk fails every tile; one message is enough
-            errors[image] = error
-            log.error("tile %d of %d: %s", number, len(raw), error)
+            fail(number, image, error)
         else:
-            how = "kept" if skipped else "done"
-            log.info("tile %d of %d: image %04d %s", number, len(raw), image, how)
+            log.info("tile %d of %d: image %04d done", number, len(raw), image)
+
+    # Whatever ends this: a tile that was made is brought to disk first.
+    with ThreadPoolExecutor(1) as finisher:
+        last: tuple[int, int, Future[Receipt]] | None = None
+        for number, image in enumerate(raw, start=1):
+            try:
+                begun = _begin_tile(context, work, image)
+            except OpticStreamError as error:
+                fail(number, image, error)
+                continue
+            if isinstance(begun, Receipt):
+                receipts[image] = begun
+                log.info("tile %d of %d: image %04d kept", number, len(raw), image)
+                continue
+            before, last = last, (number, image, finisher.submit(begun))
+            if before is not None:
+                settle(*before)
+        if last is not None:
+            settle(*last)
     if errors:
         raise _tiles_failed(context, errors, len(receipts))
+    receipts = {image: receipts[image] for image in raw}
     if ready_tiles(context) != raw:
         raise IncompleteInputError(
             f"{context.place}: its raw files were replaced while it was processed. Nothing to do: "
@@ -154,26 +189,31 @@ def _sha256(path: Path) -> str:
         ) from error
 
 
-def _one_tile(context: StageContext, work: TileWork, image: int) -> tuple[Receipt, bool]:
+def _begin_tile(
+    context: StageContext, work: TileWork, image: int
+) -> Receipt | Callable[[], Receipt]:
+    """Return the receipt of a tile that is done; make any other, and return what finishes it."""
     path = context.layout.receipt(context.mosaic, image, work.kind)
     source = work.source(image)
     receipt = read_receipt(path)
     if receipt is not None and receipt.proves(context.params_sha256, source, context.layout.root):
-        return receipt, True
+        return receipt
     # A receipt that proves nothing any more must not outlive the products it lists.
     path.unlink(missing_ok=True)
-    numbers = work.make(image, context.layout.root / source.path)
-    return (
-        write_receipt(
+    finish = work.make(image, context.layout.root / source.path)
+
+    def finish_and_write() -> Receipt:
+        numbers = finish()
+        return write_receipt(
             path,
             context.layout,
             params_sha256=context.params_sha256,
             source=source,
             products=work.products(image),
             numbers=numbers,
-        ),
-        False,
-    )
+        )
+
+    return finish_and_write
 
 
 def _tiles_failed(

@@ -142,7 +142,8 @@ def test_a_repair_computes_only_the_lost_tile(finished):
     finished.trigger("doctor", "--fix")
     finished.snakemake()
     log = (finished.dir / "logs/process_tiles/mosaic-01_batch-002.log").read_text()
-    assert re.findall(r"image (\d+) (kept|done)", log) == [
+    # A tile is finished while the next is looked at.
+    assert sorted(re.findall(r"image (\d+) (kept|done)", log)) == [
         ("0004", "kept"), ("0005", "done"), ("0006", "kept"),
     ]  # fmt: skip
     np.testing.assert_array_equal(nibabel.load(lost).get_fdata(), before)
@@ -252,7 +253,8 @@ def test_a_tile_truncated_after_scan(own_raw, raw):
     project.trigger("scan", "--assume-stable")
     project.snakemake()
     log = (project.dir / "logs/process_tiles/mosaic-01_batch-002.log").read_text()
-    assert re.findall(r"image (\d+) (kept|done)", log) == [
+    # A tile is finished while the next is looked at.
+    assert sorted(re.findall(r"image (\d+) (kept|done)", log)) == [
         ("0004", "kept"), ("0005", "done"), ("0006", "kept"),
     ]  # fmt: skip
     assert (project.dir / "state/slice-01.registered").exists()
