@@ -39,3 +39,10 @@ class ServiceError(OpticStreamError):
 
     exit_code = 4
     kind = "service"
+
+
+class ResourceError(OpticStreamError):
+    """Memory ran out, or a program was killed."""
+
+    exit_code = 4
+    kind = "resource"

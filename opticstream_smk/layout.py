@@ -8,6 +8,9 @@ from pathlib import Path
 from opticstream_smk import naming
 from opticstream_smk.naming import lsm
 
+# Beginning of the names of folders beside processed tiles that MATLAB writes into.
+MATLAB_FOLDER = ".matlab-"
+
 
 @dataclass(frozen=True)
 class ProjectLayout:

@@ -55,6 +55,11 @@ def makes_complex(config: Config) -> bool:
     return config.processing.complex == "keep" and not config.acquisition.maps_are_input
 
 
+def runs_matlab(config: Config) -> bool:
+    """Whether psoct-toolbox computes; maps of the acquisition host are linked in any case."""
+    return config.processing.engine != "native" and not config.acquisition.maps_are_input
+
+
 def makes_tile_qc(config: Config) -> bool:
     """Whether batches have a contact sheet; it needs the volumes."""
     processing = config.processing

@@ -81,6 +81,11 @@ class WorkflowProject:
         """Memory of a job of a stage."""
         return stage_resources(self.config, stage).memory_mb
 
+    def tile_threads(self, stage: str) -> int:
+        """Threads of a job of a stage that works on tiles."""
+        threads = self.config.run.tile_threads
+        return stage_resources(self.config, stage, threads=threads).cores
+
     def batch_flags(self, mosaic: int, state: str) -> list[str]:
         """Flags of every batch that a mosaic is made from."""
         return [

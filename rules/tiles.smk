@@ -30,7 +30,7 @@ rule process_tiles:
         "benchmarks/process_tiles/mosaic-{mosaic}_batch-{batch}.tsv"
     conda:
         "../envs/opticstream.yaml"
-    threads: PROJECT.config.run.tile_threads
+    threads: PROJECT.tile_threads("process_tiles")
     resources:
         mem_mb=PROJECT.memory_mb("process_tiles"),
     params:

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from opticstream_smk.config import find_config, generate, load_config
+    from opticstream_smk.config.matlab import notes
 
     if arguments.action == "default":
         print(generate.default_yaml(), end="")
@@ -26,4 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
         path = find_config(arguments.config)
         config = load_config(path)
         print(f"{path}: fine (project {config.project.name} in {config.project.dir})")
+        for note in notes(config.processing, config.acquisition):
+            print(f"note: {note}")
     return 0

@@ -31,6 +31,9 @@ ALIASES: dict[str, tuple[str, str]] = {
     "depth": ("processing", "depth_px"),
     "offset": ("processing", "offset_px"),
     "gamma": ("registration", "gamma_deg"),
+    # Names of OpticStream's project block; a dot leads into a section of a section.
+    "matlab_num_workers": ("processing", "matlab.num_workers"),
+    "matlab_pool_type": ("processing", "matlab.pool_type"),
 }
 
 # Names that OpticStream and psoct-toolbox use for what is called otherwise here.
@@ -47,6 +50,8 @@ RENAMED: dict[str, str] = {
     "mask_threshold": "mosaic.mask_threshold_normal and mask_threshold_tilted",
     "min_complex_file_size_bytes": "watch.min_file_bytes",
     "stability_seconds": "watch.stability_s",
+    "matlab_processing_enabled": "processing.engine (native, matlab-engine or matlab-batch)",
+    "matlab_root": "processing.matlab.toolbox_dir",
 }
 
 CONFIG_VARIABLE = "OPTIC_CONFIG"
@@ -166,15 +171,21 @@ def _resolve_aliases(values: dict[str, Any], path: Path) -> dict[str, Any]:
             if place is not resolved and alias == field:
                 continue
             value = place.pop(alias)
-            target = resolved.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise ConfigError(f"{path}: section {section} must be a mapping")
-            if field in target and target[field] != value:
+            target: Any = resolved
+            *sections, key = f"{section}.{field}".split(".")
+            for depth, name in enumerate(sections, start=1):
+                inner = target.get(name, {})
+                if not isinstance(inner, dict):
+                    where = ".".join(sections[:depth])
+                    raise ConfigError(f"{path}: section {where} must be a mapping")
+                target[name] = inner if depth == 1 else dict(inner)
+                target = target[name]
+            if key in target and target[key] != value:
                 raise ConfigError(
-                    f"{path}: {alias} ({value!r}) and {section}.{field} ({target[field]!r}) name "
+                    f"{path}: {alias} ({value!r}) and {section}.{field} ({target[key]!r}) name "
                     "the same thing; keep one"
                 )
-            target[field] = value
+            target[key] = value
     return resolved
 
 
@@ -248,6 +259,9 @@ def _absolute(config: Config, base: Path) -> Config:
     if processing.surface.endswith((".nii", ".nii.gz")):
         surface = str(resolve(Path(processing.surface)))
         processing = processing.model_copy(update={"surface": surface})
+    toolbox_dir = resolve(processing.matlab.toolbox_dir)
+    matlab = processing.matlab.model_copy(update={"toolbox_dir": toolbox_dir})
+    processing = processing.model_copy(update={"matlab": matlab})
     return config.model_copy(
         update={
             "project": project,

@@ -4,6 +4,7 @@ from pydantic import Field, model_validator
 
 from opticstream_smk.config.acquisition import AcquisitionSection
 from opticstream_smk.config.lsm import LsmSection
+from opticstream_smk.config.matlab import conflicts
 from opticstream_smk.config.mosaic import MosaicSection
 from opticstream_smk.config.processing import ProcessingSection
 from opticstream_smk.config.project import ProjectSection
@@ -68,4 +69,8 @@ class Config(Section):
             )
         if scan.maps_are_input and "mus" in self.processing.modalities:
             raise ValueError("the host does not save mus; remove it from processing.modalities")
+        if self.processing.engine != "native" and not scan.maps_are_input:
+            refused = list(conflicts(self.processing, scan))
+            if refused:
+                raise ValueError("; ".join(refused))
         return self

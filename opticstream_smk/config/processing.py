@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from opticstream_smk.config.matlab import MatlabSection
 from opticstream_smk.config.section import Section
 
 EnfaceModality = Literal["aip", "mip", "ret", "ori", "biref", "mus", "mus_confidence"]
@@ -47,7 +48,14 @@ class QcLimits(Section):
 class ProcessingSection(Section):
     """How a tile is computed."""
 
-    engine: Literal["native"] = Field(default="native", description="`native` computes in Python.")
+    engine: Literal["native", "matlab-engine", "matlab-batch"] = Field(
+        default="native",
+        description="`native` computes in Python; the others have psoct-toolbox compute, in "
+        "MATLAB's engine for Python or by the command `matlab.command`.",
+    )
+    matlab: MatlabSection = Field(
+        default=MatlabSection(), description="How psoct-toolbox is run by the MATLAB engines."
+    )
     complex: Literal["keep", "discard"] = Field(
         default="keep",
         description="`keep` writes complex tiles; `discard` goes from spectra to maps in one pass.",
@@ -109,3 +117,8 @@ class ProcessingSection(Section):
         default=False,
         description="Repeat known defects of psoct-toolbox, for comparison with old data.",
     )
+
+    @property
+    def tiles_have_quirks(self) -> bool:
+        """Whether volumes and maps have the defects of psoct-toolbox."""
+        return self.toolbox_quirks or self.engine != "native"

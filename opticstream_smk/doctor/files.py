@@ -1,6 +1,7 @@
 """Files that do not belong: other paddings, orphans, dangling links, what dead processes left."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from opticstream_smk import naming
 from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.layout import MATLAB_FOLDER
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import read_flag
 from opticstream_smk.state.places import flag_path, parse_flag_path
@@ -91,6 +93,14 @@ def _products(folder: Path, known: set[Path], *, running: bool) -> Iterator[Find
     orphans = []
     for path in _files(folder):
         if path.is_dir():
+            if path.name.startswith(MATLAB_FOLDER) and not running:
+                yield Finding(
+                    str(path),
+                    "was left by a stage that died while MATLAB worked",
+                    "--fix removes it",
+                    mend=partial(shutil.rmtree, path, ignore_errors=True),
+                    advisory=True,
+                )
             continue
         if path.name.startswith(".tmp-"):
             if not running:

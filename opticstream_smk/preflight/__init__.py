@@ -19,6 +19,7 @@ from opticstream_smk.preflight.check import Check, exit_code, failed_by, note, o
 from opticstream_smk.preflight.folders import check_project, check_sources
 from opticstream_smk.preflight.grid import check_grid
 from opticstream_smk.preflight.host import check_host
+from opticstream_smk.preflight.matlab import check_matlab
 from opticstream_smk.preflight.pace import TileTime, check_pace
 from opticstream_smk.preflight.raw_files import RawFiles, check_files, check_names, look
 from opticstream_smk.preflight.room import check_room
@@ -84,6 +85,7 @@ def run_preflight(config: Config, options: Options) -> Report:
         _check_tiles(config, options, report, writable=project.verdict != "FAILED")
     report.checks += check_host(config)
     report.checks += check_software(options.profile)
+    report.checks += check_matlab(config)
     report.checks.append(
         note("raw files", "stay where they are: this version neither archives nor uploads them")
     )

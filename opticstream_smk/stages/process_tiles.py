@@ -1,6 +1,7 @@
 """Complex or raw tiles to volumes, surface and en-face maps."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError, QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.atomic import link_file
-from opticstream_smk.plan import makes_complex
+from opticstream_smk.matlab.toolbox import toolbox_sha256
+from opticstream_smk.plan import makes_complex, runs_matlab
 from opticstream_smk.stages.inputs import (
     content_sha256,
     load_calibration,
@@ -34,13 +36,13 @@ from opticstream_smk.stages.tiles import (
 from opticstream_smk.state.flags import InputFile, file_input
 
 if TYPE_CHECKING:
-    from opticstream_smk.psoct import TileSettings
+    from opticstream_smk.psoct import TileProducts, TileSettings
     from opticstream_smk.psoct.engine import BlineSource, TileEngine, VolumeBlock
 
 
 def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     """Values that this stage reads."""
-    unread = {"engine", "complex", "validation", "tile_qc", "qc_limits"}
+    unread = {"engine", "matlab", "complex", "validation", "tile_qc", "qc_limits"}
     processing = config.processing.model_dump(mode="json", exclude=unread)
     return {
         "complex": config.processing.complex,
@@ -51,6 +53,7 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
         # With complex tiles on disk, calibration and raw format enter through those files.
         **({} if makes_complex(config) else raw_params(config, acquisition)),
         "complex_z_order": config.acquisition.complex_z_order,
+        **({"toolbox_sha256": toolbox_sha256(config)} if runs_matlab(config) else {}),
     }
 
 
@@ -86,11 +89,15 @@ def compute(context: StageContext) -> Outcome:
         work = _from_complex(context)
     else:
         work = _from_raw(context)
-    outcome = run_tiles(context, work)
+    if runs_matlab(context.config):
+        from opticstream_smk.stages.matlab_tiles import run_batch
+
+        outcome = run_batch(context, work, _write)
+    else:
+        outcome = run_tiles(context, work)
     z_order = "flipped" if context.config.processing.flip_z else "raw"
-    return Outcome(
-        outcome.inputs, outcome.outputs, outcome.tiles, outcome.numbers, {"z_order": z_order}
-    )
+    engine = {} if scan.maps_are_input else {"engine": context.config.processing.engine}
+    return replace(outcome, extra={"z_order": z_order, **engine, **outcome.extra})
 
 
 def _from_raw(context: StageContext) -> TileWork:
@@ -121,9 +128,11 @@ def _from_complex(context: StageContext) -> TileWork:
     scan = config.acquisition
     shape = (4 * scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
 
+    settings = tile_settings(config)
+
     @lru_cache(maxsize=1)
     def engine() -> TileEngine:
-        return TileEngine.of_stacks(shape, tile_settings(config), threads=context.threads)
+        return TileEngine.of_stacks(shape, settings, threads=context.threads)
 
     def source(image: int) -> InputFile:
         path = layout.complex_tile(mosaic, image)
@@ -204,7 +213,6 @@ def _make(
     from opticstream_smk.qc.validate import Content
 
     scan, layout = context.config.acquisition, context.layout
-    x, y, z = scan.scan_resolution_3d_mm
     shape = (scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
     names = naming.VOLUME_MODALITIES
     written = names if context.config.processing.save_volume_outputs else ()
@@ -223,7 +231,8 @@ def _make(
                 files.write(name, start, stop, volume)
 
     paths = {name: layout.processed_tile(context.mosaic, image, name) for name in written}
-    with TileFiles(paths, shape, nifti.Geometry((x, y, z))) as files:
+    geometry = nifti.Geometry(scan.scan_resolution_3d_mm)
+    with TileFiles(paths, shape, geometry) as files:
         made = engine.run(source, write, look)
         check()
         maps: dict[str, NDArray[np.floating]] = {"surf": made.surface, **made.enface}
@@ -235,22 +244,44 @@ def _make(
 
     def finish() -> dict[str, float]:
         kept.close()
-        # A map stands for the whole cut: its third voxel size is the thickness.
-        enface = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
-        for name, array in maps.items():
-            nifti.write_array(
-                layout.processed_tile(context.mosaic, image, name),
-                array,
-                enface,
-                description="1-based depth index" if name == "surf" else "",
-            )
-        return {
-            f"{name}_mean": round(float(np.nanmean(array)), 8)
-            for name, array in maps.items()
-            if name != "ori" and np.isfinite(array).any()
-        }
+        return _write_maps(context, image, maps)
 
     return finish
+
+
+def _write(context: StageContext, image: int, tile: "TileProducts") -> dict[str, float]:
+    """Check and write the products of a tile that are all there."""
+    volumes = {"dBI": tile.volumes.dbi, "R3D": tile.volumes.r3d, "O3D": tile.volumes.o3d}
+    maps: dict[str, NDArray[np.floating]] = {"surf": tile.surface, **tile.enface}
+    _validate(context, image, {**volumes, **maps})
+    geometry = nifti.Geometry(context.config.acquisition.scan_resolution_3d_mm)
+    if context.config.processing.save_volume_outputs:
+        for name, array in volumes.items():
+            path = context.layout.processed_tile(context.mosaic, image, name)
+            nifti.write_array(path, array, geometry)
+    return _write_maps(context, image, maps)
+
+
+def _write_maps(
+    context: StageContext, image: int, maps: Mapping[str, NDArray[np.floating]]
+) -> dict[str, float]:
+    """Write surface and en-face maps; returns their means."""
+    scan = context.config.acquisition
+    x, y, _ = scan.scan_resolution_3d_mm
+    # A map stands for the whole cut: its third voxel size is the thickness.
+    geometry = nifti.Geometry((x, y, scan.slice_thickness_um / 1000))
+    for name, array in maps.items():
+        nifti.write_array(
+            context.layout.processed_tile(context.mosaic, image, name),
+            array,
+            geometry,
+            description="1-based depth index" if name == "surf" else "",
+        )
+    return {
+        f"{name}_mean": round(float(np.nanmean(array)), 8)
+        for name, array in maps.items()
+        if name != "ori" and np.isfinite(array).any()
+    }
 
 
 def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> None:
@@ -263,7 +294,7 @@ def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> Non
         **config.processing.validation.model_dump(),
         # A surface that is given may be flat, and a tile without any signal has index 1 everywhere.
         constant_surface=True,
-        toolbox_quirks=config.processing.toolbox_quirks,
+        toolbox_quirks=config.processing.tiles_have_quirks,
     )
     shape = (scan.alines(context.acquisition), scan.tile_size_y, scan.depth_samples)
     faults = validate_products(made, shape=shape, limits=limits)

@@ -8,10 +8,13 @@ from types import MappingProxyType
 from opticstream_smk.config import Config
 from opticstream_smk.host import tokens
 from opticstream_smk.host.limits import Kind
+from opticstream_smk.plan import runs_matlab
 
 _MB = 2**20
 # The interpreter with its libraries, and what compiled code and threads take of their own.
 _PROGRAM_MB = 300
+# MATLAB itself, without data.
+_MATLAB_MB = 1500
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,14 @@ class Resources:
 def stage_resources(config: Config, stage: str, *, threads: int = 1) -> Resources:
     """What a stage takes with so many threads; every stage and picture has an entry."""
     kind, memory_mb = _STAGES[stage]
+    if stage == "process_tiles" and runs_matlab(config):
+        return Resources(kind, max(threads, matlab_workers(config)), _matlab_memory_mb(config))
     return Resources(kind, threads, memory_mb(config))
+
+
+def matlab_workers(config: Config) -> int:
+    """Tiles of a batch that one MATLAB works on at a time."""
+    return config.processing.matlab.num_workers or config.run.tile_threads
 
 
 def hold_resources(
@@ -64,6 +74,14 @@ def _tile_memory_mb(config: Config) -> int:
     """One tile in flight."""
     # Spectra, complex tile and its stack, each about twice the raw bytes, and the volumes.
     return _largest_raw_bytes(config) * 7 // _MB + _PROGRAM_MB
+
+
+def _matlab_memory_mb(config: Config) -> int:
+    """One start of MATLAB with its workers."""
+    # Two complex128 volumes and permuted copies of them: a full tile of 1 GB takes some 8 GB.
+    packed = config.acquisition.tile_saving_type == "spectral_12bit"
+    counts = _largest_raw_bytes(config) * (4 if packed else 3) // 3
+    return matlab_workers(config) * counts * 17 // 2 // _MB + _MATLAB_MB + _PROGRAM_MB
 
 
 def _tile_picture_memory_mb(config: Config) -> int:

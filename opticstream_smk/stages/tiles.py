@@ -79,7 +79,7 @@ def run_tiles(context: StageContext, work: TileWork) -> Outcome:
         last: tuple[int, int, Future[Receipt]] | None = None
         for number, image in enumerate(raw, start=1):
             try:
-                begun = _begin_tile(context, work, image)
+                begun = begin_tile(context, work, image)
             except OpticStreamError as error:
                 fail(number, image, error)
                 continue
@@ -189,14 +189,24 @@ def _sha256(path: Path) -> str:
         ) from error
 
 
-def _begin_tile(
+def proven_receipt(
+    context: StageContext, work: TileWork, image: int, source: InputFile
+) -> Receipt | None:
+    """Receipt that proves a tile to be done with today's parameters from this source."""
+    receipt = read_receipt(context.layout.receipt(context.mosaic, image, work.kind))
+    if receipt is not None and receipt.proves(context.params_sha256, source, context.layout.root):
+        return receipt
+    return None
+
+
+def begin_tile(
     context: StageContext, work: TileWork, image: int
 ) -> Receipt | Callable[[], Receipt]:
     """Return the receipt of a tile that is done; make any other, and return what finishes it."""
     path = context.layout.receipt(context.mosaic, image, work.kind)
     source = work.source(image)
-    receipt = read_receipt(path)
-    if receipt is not None and receipt.proves(context.params_sha256, source, context.layout.root):
+    receipt = proven_receipt(context, work, image, source)
+    if receipt is not None:
         return receipt
     # A receipt that proves nothing any more must not outlive the products it lists.
     path.unlink(missing_ok=True)
