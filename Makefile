@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  --constraint constraints.txt --editable '.[dev]'
 	@# Where PYTHONDONTWRITEBYTECODE is set, every start would compile everything again.
 	$(BIN)/python -m compileall -q opticstream_smk snakemake_logger_plugin_optic
+	$(BIN)/python -m opticstream_smk.psoct.warm_up
 	touch $(STAMP)
 
 demo: setup

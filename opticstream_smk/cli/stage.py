@@ -1,6 +1,7 @@
 """``optic-stage NAME --config C [ids]``: run one stage, by ids and never by paths."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load_config(find_config(arguments.config))
     place = _place(config, arguments, needed)
     _protect_acquisition(config)
+    _limit_threads(arguments.threads)
     if arguments.stage in ("qc_mosaic", "qc_slice"):
         from opticstream_smk.plan import project_layout
         from opticstream_smk.qc import overview
@@ -101,6 +103,12 @@ def _run(arguments: argparse.Namespace) -> int:
         skip_if_running=arguments.skip_if_running,
     )
     return 0
+
+
+def _limit_threads(threads: int) -> None:
+    """Have numerical libraries start no more; they look only when they are imported."""
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
 
 
 def _protect_acquisition(config: "Config") -> None:

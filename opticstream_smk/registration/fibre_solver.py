@@ -13,8 +13,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from opticstream_smk.compiled import kernel
 
 # The start simplex and the stopping rule of fminsearch started at zero, with TolFun 1e-20,
 # TolX at its default and 6000 evaluations. All four decide the answer to the last digit.
@@ -31,7 +32,7 @@ _SIGN_GAIN = 1e-6
 _MIN_PIXELS_PER_TASK = 2048
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _misfit(x, y, z, r, k):  # type: ignore[no-untyped-def]
     """Return |r1 - E(x; k1)|^2 + |r2 - E(x; k2)|^2 with k1 = (0, 0, 1), r1[2] = 0.
 
@@ -50,7 +51,7 @@ def _misfit(x, y, z, r, k):  # type: ignore[no-untyped-def]
     return e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3 + e4 * e4
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _sort_last(sim, f, first):  # type: ignore[no-untyped-def]
     """Insertion-sort the vertices ``first..3`` into ascending order; NaN counts as largest."""
     for i in range(first, 4):
@@ -62,7 +63,7 @@ def _sort_last(sim, f, first):  # type: ignore[no-untyped-def]
             j -= 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _nelder_mead(r, k, sim, f, mean, trial):  # type: ignore[no-untyped-def]
     """Minimise the misfit from zero; the best vertex is left in ``sim[0]``, ``f[0]``.
 
@@ -134,7 +135,7 @@ def _nelder_mead(r, k, sim, f, mean, trial):  # type: ignore[no-untyped-def]
         iterations += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _solve_range(  # type: ignore[no-untyped-def]
     phi_n, phi_x, b1, b2, use, gamma, try_both_signs, first, last, vector, misfit
 ):

@@ -71,9 +71,22 @@ def hold_resources(
 
 
 def _tile_memory_mb(config: Config) -> int:
-    """One tile in flight."""
-    # Spectra, complex tile and its stack, each about twice the raw bytes, and the volumes.
-    return _largest_raw_bytes(config) * 7 // _MB + _PROGRAM_MB
+    """One tile in flight: blocks of B-lines that are read, computed and written."""
+    scan, processing = config.acquisition, config.processing
+    alines, depth = max(map(scan.alines, scan.labels)), scan.depth_samples
+    counts = 2 * (scan.samples_per_aline or 2 * (depth + 24))
+    threads = config.run.tile_threads
+    # Two blocks of each; `psoct.engine` says how many B-lines they have.
+    rows = -(-8 // threads) * threads
+    read = 2 * rows * alines * max(2 * counts * scan.illuminations, 16 * depth)
+    written = 2 * 3 * depth * (40_000 + rows * 4 * alines)
+    scratch = threads * alines * (12 * counts + 16 * depth)
+    total = read + written + scratch
+    smoothed = processing.biref_method not in ("", "legacy", "fft")
+    if smoothed or any(name.startswith("mus") for name in processing.modalities):
+        # The volumes as a whole, and blocks of 2**23 voxels in float64.
+        total += 3 * 4 * alines * scan.tile_size_y * depth + 12 * 2**26
+    return total // _MB + _PROGRAM_MB
 
 
 def _matlab_memory_mb(config: Config) -> int:

@@ -42,8 +42,13 @@ def test_memory_grows_with_the_tile_and_the_mosaic(make_config):
     )
     raw_mb = large.acquisition.raw_tile_bytes("normal") / 2**20
     tile = stage_resources(large, "process_tiles").memory_mb
-    # Spectra, both complex copies and three volumes of one tile, and not those of a batch.
-    assert 5 * raw_mb < tile < 16 * raw_mb
+    # Blocks of B-lines, not a tile, and not a batch.
+    assert 0.4 * raw_mb < tile < raw_mb
+    unwrapped = large.model_copy(
+        update={"processing": large.processing.model_copy(update={"biref_method": "unwrap_new"})}
+    )
+    # Three volumes, and what smooths them.
+    assert 2 * raw_mb < stage_resources(unwrapped, "process_tiles").memory_mb < 5 * raw_mb
     canvas_mb = 22 * 16 * 350 * 350 * 8 / 2**20
     assert 8 * canvas_mb < stage_resources(large, "stitch_enface").memory_mb < 16 * canvas_mb
     for stage in ("process_tiles", "stitch_enface"):

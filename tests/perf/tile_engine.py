@@ -8,6 +8,7 @@ and 7 GB of disk.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -84,21 +85,28 @@ def write_project(folder: Path, name: str, rows: int = 2, **overrides: Any) -> P
     return path
 
 
+# A process inherits the peak memory of the one that starts it, so a small one does.
+LAUNCH = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([done.returncode, done.stdout, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
+
+
 def run(*command: object) -> Spent:
     """Run a command of the project; CPU, wall and peak memory of the process."""
     wall = time.perf_counter()
-    process = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    launched = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCH, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}:\n{said.decode()}")
-    return Spent(
-        used.ru_utime + used.ru_stime, time.perf_counter() - wall, used.ru_maxrss * 1024 / GB
-    )
+    code, said, cpu_s, peak_kib = json.loads(launched.stdout)
+    if code != 0:
+        sys.exit(f"{' '.join(map(str, command))}:\n{said}")
+    return Spent(cpu_s, time.perf_counter() - wall, peak_kib * 1024 / GB)
 
 
 def stage(name: str, config: Path, threads: int) -> Spent:
@@ -260,8 +268,8 @@ def measure(folder: Path, threads: int) -> int:
     stack = 4 * volumes // 3
     for path in (discard, keep, unwrap):
         scan(path)
-    print(f"\n{'a batch of 2 tiles, per tile':<34}{'CPU s':>7}{'D':>6}{'wall s':>8}{'plain I/O s':>13}"
-          f"{'of its rate':>13}{'peak GB':>9}")  # fmt: skip
+    heads = ("CPU s", "D", "wall s", "plain I/O s", "of its rate", "peak GB")
+    print(f"\n{'a batch of 2 tiles, per tile':<38}" + "".join(f"{head:>13}" for head in heads))
     for count, computed in ((1, one), (threads, more)):
         for title, path, name, source, written in (
             ("discard: process_tiles", discard, "process_tiles", raw, volumes + maps),
@@ -280,12 +288,13 @@ def measure(folder: Path, threads: int) -> int:
             wall = (spent.wall_s - fixed.wall_s) / len(raw)
             cpu = (spent.cpu_s - fixed.cpu_s) / len(raw)
             plain = io.wall_s / len(raw)
-            print(f"{title + f', {count} threads':<34}{cpu:7.2f}{cpu / floor:6.2f}{wall:8.2f}"
-                  f"{plain:13.2f}{plain / wall:13.0%}{spent.peak_gb:9.2f}")  # fmt: skip
+            numbers = (cpu, cpu / floor, wall, plain, plain / wall, spent.peak_gb)
+            print(f"{title + f', {count} threads':<38}" + "".join(f"{n:>13.2f}" for n in numbers))
             if path is discard:
                 least = max(computed.wall_s, plain)
                 limits.check(f"{title}, {count} threads, wall over the least", wall / least, 1.3)
             limits.check(f"{title}, {count} threads, peak GB", spent.peak_gb, 2.5)
+    forget_products(unwrap.with_suffix(""))
     spent = stage("process_tiles", unwrap, threads)
     limits.check("unwrap_new: process_tiles, peak GB", spent.peak_gb, 5.0)
     return limits.verdict()
