@@ -1,8 +1,11 @@
 import re
 
+import pytest
+
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.report.stage_logs import STAGE_OF_FLAG, stage_log
+from opticstream_smk.report.stage_logs import STAGE_OF_FLAG
 from opticstream_smk.stages import NAMES, find_stage
+from opticstream_smk.state.job_files import stage_benchmark, stage_log
 from opticstream_smk.state.places import batch_place, mosaic_place, slice_place, tilemap_place
 
 PLACES = {
@@ -19,14 +22,18 @@ def test_every_stage_is_known_by_its_flag():
     assert {(s.level, s.flag): s.name for s in stages} == dict(STAGE_OF_FLAG)
 
 
-def test_logs_are_where_the_rules_write_them(repo, tmp_path):
+@pytest.mark.parametrize(
+    ("files", "suffix", "of_stage"),
+    [("logs", "log", stage_log), ("benchmarks", "tsv", stage_benchmark)],
+)
+def test_files_of_jobs_are_where_the_rules_write_them(repo, tmp_path, files, suffix, of_stage):
     rules = "".join(path.read_text() for path in (repo / "rules").glob("*.smk"))
-    logs = re.findall(r'"(logs/(\w+)/[^"]*)"', rules)
+    written = re.findall(rf'"({files}/(\w+)/[^"]*\.{suffix})"', rules)
     levels = {name: level for (level, _), name in STAGE_OF_FLAG.items()}
-    found = {stage: pattern.format(**WILDCARDS) for pattern, stage in logs if stage in levels}
+    found = {stage: pattern.format(**WILDCARDS) for pattern, stage in written if stage in levels}
     layout = ProjectLayout(tmp_path)
     expected = {
-        stage: layout.relative(stage_log(layout, stage, PLACES[level]))
+        stage: layout.relative(of_stage(layout, stage, PLACES[level]))
         for stage, level in levels.items()
     }
     assert found == expected
