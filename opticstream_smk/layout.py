@@ -85,9 +85,17 @@ class ProjectLayout:
         name = naming.tile_product_name(mosaic, image, modality)
         return self.mosaic(mosaic) / "processed" / name
 
+    def archived(self, mosaic: int, name: str = "") -> Path:
+        """Folder of the links to archived raw files, or one of them."""
+        return self.mosaic(mosaic) / "archived" / name
+
+    def receipts(self, mosaic: int, kind: str) -> Path:
+        """Receipts of the tiles of a mosaic; see :meth:`receipt`."""
+        return self.mosaic(mosaic) / kind / ".receipts"
+
     def receipt(self, mosaic: int, image: int, kind: str) -> Path:
-        """Receipt of a tile; ``kind`` is ``complex`` or ``processed``."""
-        return self.mosaic(mosaic) / kind / ".receipts" / f"{naming.tile_stem(mosaic, image)}.json"
+        """Receipt of a tile; ``kind`` is ``complex``, ``processed`` or ``archived``."""
+        return self.receipts(mosaic, kind) / f"{naming.tile_stem(mosaic, image)}.json"
 
     def stitched(self, mosaic: int, modality: str, suffix: str = ".nii") -> Path:
         """Stitched image; modality as in ``aip``, ``aip_nomask``, ``mask``."""
@@ -124,6 +132,26 @@ class ProjectLayout:
     def project_lock(self) -> Path:
         """Lock under which flags are added and withdrawn."""
         return self.state / ".locks" / "project.lock"
+
+    # -------------------------------------------------------------------------------- archive
+    @property
+    def archives(self) -> Path:
+        """Which archives a project has used: what to expect where the disk should be."""
+        return self.control / "archives.json"
+
+    @property
+    def archives_lock(self) -> Path:
+        """Lock under which an archive is first used."""
+        return self.state / ".locks" / "archives.lock"
+
+    def manifest_lock(self, mosaic: int) -> Path:
+        """Lock under which the list of a mosaic's archived files is written."""
+        return self.mosaic_state(mosaic) / ".locks" / "manifest.lock"
+
+    def shared_archive_lock(self, mosaic: int, batch: int) -> Path:
+        """Lock of raw files that hold tiles of several mosaics; the first of them is named."""
+        name = f"{naming.batch_stem(batch)}.raw.lock"
+        return self.mosaic_state(mosaic) / ".locks" / name
 
     # -------------------------------------------------------------------------------- watcher
     @property

@@ -67,6 +67,11 @@ def makes_tile_qc(config: Config) -> bool:
     return processing.tile_qc and volumes
 
 
+def makes_archive(config: Config) -> bool:
+    """Whether raw files are archived."""
+    return config.archive.dir is not None
+
+
 def template_params(config: Config, acquisition: str) -> dict[str, object]:
     """The geometry of a mosaic: what a coordinate template is valid for."""
     scan = config.acquisition
@@ -382,14 +387,16 @@ class Plan:
         return []
 
     @property
-    def _batch_flags(self) -> list[str]:
+    def batch_flags(self) -> tuple[str, ...]:
         """Flags that stages write for a batch, in their order."""
         names = ["processed"]
         if makes_complex(self.config):
             names.insert(0, "complex")
         if makes_tile_qc(self.config):
             names.append("qc")
-        return names
+        if makes_archive(self.config):
+            names.append("archived")
+        return tuple(names)
 
     def can_stitch(self, mosaic: int) -> bool:
         """Whether a mosaic can be asked for together with all that it is made from."""
@@ -404,7 +411,7 @@ class Plan:
             (batch_place(mosaic, batch, per_slice), state)
             for batch in self.ready_batches(mosaic)
             if batch in self.batches(mosaic)
-            for state in self._batch_flags
+            for state in self.batch_flags
         ]
         if self.can_stitch(mosaic):
             flags.append((Place("mosaic", self.slice(mosaic), mosaic), "stitched"))
@@ -482,7 +489,12 @@ class Plan:
         )
 
     def _target(self, place: Place, state: str) -> Target:
-        goals: dict[str, Goal] = {"qc": "qc", "stitched": "mosaic", "registered": "slice"}
+        goals: dict[str, Goal] = {
+            "qc": "qc",
+            "archived": "archive",
+            "stitched": "mosaic",
+            "registered": "slice",
+        }
         path = flag_path(self.layout, place, state)
         return Target(goals.get(state, "batch"), place, self.layout.relative(path))
 
@@ -502,6 +514,7 @@ class Plan:
         names = ["ready"]
         names += ["processed"] if "batch" in goals else []
         names += ["qc"] if "qc" in goals and makes_tile_qc(self.config) else []
+        names += ["archived"] if "archive" in goals and makes_archive(self.config) else []
         place = Place("mosaic", self.slice(mosaic), mosaic)
         return (
             all(states.get(b, frozenset()).issuperset(names) for b in self.counted_batches(mosaic))

@@ -64,3 +64,25 @@ rule qc_tiles:
     shell:
         "optic-stage qc_tiles --config {params.config:q} --mosaic {wildcards.mosaic}"
         " --batch {wildcards.batch} > {log:q} 2>&1"
+
+
+# Beside all others: nothing is made from it, and it is made from the raw files alone.
+rule archive_batch:
+    input:
+        ancient(f"{BATCH}.ready"),
+    output:
+        f"{BATCH}.archived",
+    log:
+        "logs/archive_batch/mosaic-{mosaic}_batch-{batch}.log",
+    benchmark:
+        "benchmarks/archive_batch/mosaic-{mosaic}_batch-{batch}.tsv"
+    conda:
+        "../envs/opticstream.yaml"
+    threads: PROJECT.config.run.archive_threads
+    resources:
+        mem_mb=PROJECT.memory_mb("archive_batch"),
+    params:
+        config=PROJECT.config_path,
+    shell:
+        "optic-stage archive_batch --config {params.config:q} --mosaic {wildcards.mosaic}"
+        " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"

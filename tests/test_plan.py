@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError, ServiceError
-from opticstream_smk.plan import Plan, project_layout
+from opticstream_smk.plan import Plan, project_layout, project_state
 from opticstream_smk.state.places import Place, flag_path, present_states
 from tests.history import History
 
@@ -331,3 +331,54 @@ def test_a_trigger_costs_the_same_on_day_1_and_day_30(make_config, monkeypatch):
     assert found[100]["stat"] <= 4
     for name in ("scandir", "open", "stat"):
         assert found[100][name] <= found[1][name] + 2
+
+
+# ------------------------------------------------------------------------------------ the archive
+def archived_goals(targets):
+    return {target.path for target in targets if target.goal == "archive"}
+
+
+def test_an_archive_is_asked_for_with_the_batch_and_held_up_by_nothing(make_config):
+    history = History(make_config(archive__dir="archive"))
+    history.enter(1, 1, 2)
+    wanted = {f"mosaic-01/state/batch-00{n}.archived" for n in (1, 2)}
+    assert archived_goals(again(history).startable(1)) == wanted
+    assert wanted < set(again(history).targets())
+    history.write(history.place(1, 1), "archived")
+    assert archived_goals(again(history).startable(1)) == {"mosaic-01/state/batch-002.archived"}
+
+
+def test_nothing_waits_for_an_archive(make_config):
+    history = History(make_config(archive__dir="archive", run__goals=["batch", "mosaic"]))
+    history.process(1)
+    assert stitched(1) in asked(again(history).startable(1))
+    history.solve(1)
+    history.write(history.place(1), "stitched")
+    assert again(history).is_finished(1)
+
+
+def test_a_mosaic_is_finished_once_it_is_archived(make_config):
+    history = History(make_config(archive__dir="archive", run__goals=["batch", "archive"]))
+    history.process(1)
+    assert not again(history).is_finished(1)
+    for batch_ in (1, 2):
+        history.write(history.place(1, batch_), "archived")
+    assert again(history).is_finished(1)
+
+
+def test_new_raw_files_withdraw_the_archive_flag_and_nothing_else_does(make_config):
+    history = History(make_config(archive__dir="archive"))
+    history.process(1)
+    history.write(history.place(1, 1), "archived")
+    state = project_state(history.config)
+    with state.open_batch(1, 1) as node:
+        node.withdraw("complex")
+    assert again(history).has(history.place(1, 1), "archived")
+    with state.open_batch(1, 1) as node:
+        node.withdraw("archived")
+    assert again(history).has(history.place(1, 1), "ready")
+    history.process(1)
+    history.write(history.place(1, 1), "archived")
+    with state.open_batch(1, 1) as node:
+        node.withdraw("ready")
+    assert again(history).batch_states(1)[1] == {"started"}

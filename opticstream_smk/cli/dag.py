@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _state(layout: "ProjectLayout", outputs: tuple[str, ...]) -> "State":
     """State of a job by the flag or picture that it makes."""
     from opticstream_smk.state import locks
+    from opticstream_smk.state.failures import failures_in
     from opticstream_smk.state.flags import read_flag
     from opticstream_smk.state.places import flag_path, parse_flag_path
 
@@ -80,7 +81,9 @@ def _state(layout: "ProjectLayout", outputs: tuple[str, ...]) -> "State":
     place, _ = parsed
     if place.level == "batch" and not flag_path(layout, place, "ready").exists():
         return "pending"
-    failed = read_flag(flag_path(layout, place, "failed")) if place.level != "tilemap" else None
-    if failed is not None and failed.extra.get("flag") == path.name:
+    if place.level != "tilemap" and any(
+        failure.extra.get("flag") == path.name
+        for failure in failures_in(read_flag(flag_path(layout, place, "failed")))
+    ):
         return "failed"
     return "ready" if place.level == "batch" else "pending"

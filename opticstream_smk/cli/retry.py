@@ -24,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command. Exit code 3 when nothing there has failed."""
     from opticstream_smk.plan import project_state
     from opticstream_smk.report.look import Look
+    from opticstream_smk.state.failures import drop_failure
 
     config = given_config(arguments)
     asked = _asked(arguments)
@@ -39,14 +40,21 @@ def run(arguments: argparse.Namespace) -> int:
         if all(getattr(place, name) == number for name, number in asked.items())
     ]
     # What runs now is the next attempt already: releasing it would be forgotten at its end.
-    running = [place for place in places if look.status(place) == "running"]
+    failures = {place: look.failures_at(place) for place in places}
+    at_work = {place for place, _, _ in look.running()}
+    running = [place for place in places if place in at_work and not failures[place]]
     released = []
     with project_state(config).open_project() as project:
         for place in places:
             node = project.node(place)
-            if place not in running and node.has("failed"):
+            if place in running or not node.has("failed"):
+                continue
+            if place in at_work:  # on something else than what failed
+                for failure in failures[place]:
+                    drop_failure(node, failure.flag)
+            else:
                 node.drop("failed")
-                released.append(place)
+            released.append(place)
     for place in running:
         print(f"running  {place}: it is being tried again now")
     if not released and not running:

@@ -17,6 +17,7 @@ STAGES = {
     "convert_complex": ("raw tiles to complex tiles", ("mosaic", "batch")),
     "process_tiles": ("tiles to volumes, surface and en-face maps", ("mosaic", "batch")),
     "qc_tiles": ("contact sheet and numbers of a batch", ("mosaic", "batch")),
+    "archive_batch": ("raw files of a batch, compressed and verified", ("mosaic", "batch")),
     "solve_coordinates": ("tile positions to a template", ("acquisition",)),
     "stitch_enface": ("en-face maps to mosaics, and the mask", ("mosaic",)),
     "register_slice": ("mosaics of a slice to its 3-D axis", ("slice",)),

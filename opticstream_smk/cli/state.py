@@ -209,12 +209,19 @@ def _mark_done(config: "Config", place: "Place", field: str) -> int:
     from opticstream_smk.plan import project_state
     from opticstream_smk.stages import stage_of_flag
     from opticstream_smk.stages.stage import stage_context
+    from opticstream_smk.state.failures import drop_failure
     from opticstream_smk.state.flags import Flag, file_outputs, now
 
     stage = stage_of_flag(place.level, field)
     if stage is None:
         command = f"close --mosaic {place.mosaic}" if field == "closed" else "scan"
         raise ConfigError(f"{field} is written by `optic-trigger {command}` only; run it")
+    if field == "archived":
+        raise ConfigError(
+            "archived says that files were read back from the archive, by which raw files may be "
+            f"deleted; it is not set by hand. Run `optic-stage {stage.name} --mosaic "
+            f"{place.mosaic} --batch {place.batch}`: what is there is verified and kept."
+        )
     context = stage_context(stage, config, place)
     products = stage.products(context)
     missing = [path for path in products if not path.is_file()]
@@ -240,6 +247,6 @@ def _mark_done(config: "Config", place: "Place", field: str) -> int:
                 extra={"marked_by_hand": True},
             ),
         )
-        node.drop("failed")
+        drop_failure(node, node.path(field).name)
     print(f"{place}: {field} set, {len(products)} products")
     return 0

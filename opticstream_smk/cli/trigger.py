@@ -27,6 +27,9 @@ COMMANDS = {
     "dag": "picture of the pipeline, coloured by state",
     "watch-files": "run a command for each new, complete file of any folder",
     "process-priority": "keep up the CPU priority of the acquisition software",
+    "verify-archive": "read everything that was archived again, and tell what is not right",
+    "hash-dir": "hashes of all files of a folder, as a table",
+    "compare-hashes": "two tables of hashes, tile by tile",
     "doctor": "find, and with --fix repair, what does not fit together",
 }
 

@@ -232,6 +232,11 @@ class AcquisitionSection(Section):
         """Whether the host saves the en-face maps."""
         return self.tile_saving_type == "processed_with_spectral"
 
+    @property
+    def saves_spectra(self) -> bool:
+        """Whether the host saves spectra, alone or beside what it made of them."""
+        return self.tile_saving_type != "complex"
+
     def raw_tile_bytes(self, label: str, kind: str = "spectral") -> int:
         """Size that a raw tile must have on disk.
 

@@ -52,6 +52,9 @@ RENAMED: dict[str, str] = {
     "stability_seconds": "watch.stability_s",
     "matlab_processing_enabled": "processing.engine (native, matlab-engine or matlab-batch)",
     "matlab_root": "processing.matlab.toolbox_dir",
+    "archive_path": "archive.dir",
+    "archive_tile_name_format": "archive.name",
+    "dandiset_path": "project.dandiset_dir",
 }
 
 CONFIG_VARIABLE = "OPTIC_CONFIG"
@@ -254,7 +257,14 @@ def _absolute(config: Config, base: Path) -> Config:
             "dispersion_file": resolve(config.acquisition.dispersion_file),
         }
     )
-    project = config.project.model_copy(update={"dir": resolve(config.project.dir)})
+    project = config.project.model_copy(
+        update={
+            "dir": resolve(config.project.dir),
+            "dandiset_dir": resolve(config.project.dandiset_dir),
+        }
+    )
+    archive = config.archive.model_copy(update={"dir": resolve(config.archive.dir)})
+    _refuse_archive_among_sources(archive.dir, [source.dir for source in acquisition.sources])
     processing = config.processing
     if processing.surface.endswith((".nii", ".nii.gz")):
         surface = str(resolve(Path(processing.surface)))
@@ -267,7 +277,18 @@ def _absolute(config: Config, base: Path) -> Config:
             "project": project,
             "acquisition": acquisition,
             "processing": processing,
+            "archive": archive,
             "watch": config.watch.model_copy(update={"path_map": path_map}),
             "run": config.run.model_copy(update={"token_dir": resolve(config.run.token_dir)}),
         }
     )
+
+
+def _refuse_archive_among_sources(archive: Path | None, sources: list[Path]) -> None:
+    """Source folders are only ever read, and what lies in them is taken for raw data."""
+    for source in sources:
+        if archive is not None and archive.resolve().is_relative_to(source.resolve()):
+            raise ConfigError(
+                f"archive.dir {archive} lies in the source folder {source}; expected another "
+                "folder, best on another disk: source folders are only ever read"
+            )

@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from opticstream_smk.config.acquisition import AcquisitionSection
+from opticstream_smk.config.archive import ArchiveSection
 from opticstream_smk.config.lsm import LsmSection
 from opticstream_smk.config.matlab import conflicts
 from opticstream_smk.config.mosaic import MosaicSection
@@ -12,6 +13,7 @@ from opticstream_smk.config.registration import RegistrationSection
 from opticstream_smk.config.run import RunSection
 from opticstream_smk.config.section import Section
 from opticstream_smk.config.watch import WatchSection
+from opticstream_smk.naming.archive import archive_name
 
 
 class Config(Section):
@@ -29,6 +31,9 @@ class Config(Section):
         default=RegistrationSection(), description="From mosaics to the 3-D axis of a slice."
     )
     lsm: LsmSection = Field(default=LsmSection(), description="Light-sheet strips.")
+    archive: ArchiveSection = Field(
+        default=ArchiveSection(), description="Compressed, verified copies of the raw files."
+    )
     watch: WatchSection = Field(
         default=WatchSection(), description="When raw data counts as complete."
     )
@@ -73,4 +78,24 @@ class Config(Section):
             refused = list(conflicts(self.processing, scan))
             if refused:
                 raise ValueError("; ".join(refused))
+        if self.archive.dir is not None:
+            self._check_archive_names()
         return self
+
+    def _check_archive_names(self) -> None:
+        """Names with the values of this project, the longest that there can be."""
+        values = {
+            "project_name": self.project.name,
+            "subject": self.project.subject_label,
+            "slice_id": 9999,
+            "mosaic_id": 9999,
+            "tile_id": 999_999,
+            "acq": max(self.acquisition.labels, key=len),
+        }
+        if not values["subject"]:
+            raise ValueError(
+                f"project.name {self.project.name!r} has neither letters nor digits; set "
+                "project.subject"
+            )
+        for template in (self.archive.name, self.archive.dandiset_name):
+            archive_name(template, **values)

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from opticstream_smk.config.section import Section
+from opticstream_smk.naming.archive import subject_label
 
 
 class ProjectSection(Section):
@@ -22,3 +23,18 @@ class ProjectSection(Section):
     pipeline: Literal["psoct", "lsm"] = Field(
         default="psoct", description="Microscope of this project: PS-OCT or light-sheet (LSM)."
     )
+    dandiset_dir: Path | None = Field(
+        default=None,
+        description="Local folder of the dandiset that results are published in, as links. Null: "
+        "none.",
+    )
+    subject: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]+$",
+        description="Subject in names of the dandiset. Null: letters and digits of `name`.",
+    )
+
+    @property
+    def subject_label(self) -> str:
+        """Subject as names have it."""
+        return self.subject or subject_label(self.name)

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from opticstream_smk.config.section import Section
 
-Goal = Literal["batch", "mosaic", "slice", "qc"]
+Goal = Literal["batch", "mosaic", "slice", "qc", "archive"]
 
 
 class RetryRule(Section):
@@ -53,9 +53,9 @@ class RunSection(Section):
     """Goals, limits of this host, threads, retries."""
 
     goals: tuple[Goal, ...] = Field(
-        default=("batch", "mosaic", "slice", "qc"),
+        default=("batch", "mosaic", "slice", "qc", "archive"),
         description="What the watcher asks snakemake for: processed batches, stitched mosaics, "
-        "registered slices, pictures.",
+        "registered slices, pictures, archived raw files (where archive.dir is set).",
     )
     max_drivers: int = Field(
         default=4,
@@ -118,6 +118,9 @@ class RunSection(Section):
     )
     tile_threads: int = Field(
         default=1, ge=1, le=1024, description="Threads of one batch of tiles."
+    )
+    archive_threads: int = Field(
+        default=1, ge=1, le=1024, description="Threads of archiving one batch."
     )
     stitch_threads: int = Field(default=1, ge=1, le=1024, description="Threads of one stitching.")
     register_threads: int = Field(

@@ -112,6 +112,8 @@ def _products(folder: Path, known: set[Path], *, running: bool) -> Iterator[Find
                     advisory=True,
                 )
         elif path.is_symlink() and not path.exists():
+            if folder.name == "archived" and path in known:
+                continue  # a flag vouches for what is behind it, and is looked at with it
             yield Finding(
                 str(path),
                 f"is a link to {os.readlink(path)}, which is not there",  # noqa: PTH115
@@ -138,7 +140,7 @@ def _known_products(project: OctProjectState) -> set[Path]:
             continue
         known |= {layout.root / output.path for output in flag.outputs} if flag else set()
     for mosaic in layout.mosaics():
-        for kind in ("complex", "processed"):
+        for kind in ("complex", "processed", "archived"):
             for path in _files(layout.mosaic(mosaic) / kind / ".receipts"):
                 receipt = read_receipt(path)
                 known |= {layout.root / o.path for o in receipt.outputs} if receipt else set()
@@ -152,7 +154,7 @@ def _state_folders(project: OctProjectState) -> list[Path]:
 
 def _product_folders(project: OctProjectState) -> list[Path]:
     layout = project.layout
-    inner = ("complex", "processed", "stitched")
+    inner = ("complex", "processed", "stitched", "archived")
     return [
         *(layout.mosaic(mosaic) / name for mosaic in layout.mosaics() for name in inner),
         layout.registered,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
+from opticstream_smk.doctor.archive import ArchiveDoctor
 from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
@@ -16,11 +17,12 @@ from opticstream_smk.state.places import FLAGS, RECORDS, Place, flag_path
 from opticstream_smk.state.psoct import OctProjectState
 from opticstream_smk.state.receipts import read_receipt, size_on_disk
 
-_RECEIPTS = {"complex": "complex", "processed": "processed"}
+_RECEIPTS = {"complex": "complex", "processed": "processed", "archived": "archived"}
 
 
 def flag_findings(config: Config, plan: Plan, project: OctProjectState) -> Iterator[Finding]:
     """Flags that are not true, or made with other parameters than today's."""
+    archive = ArchiveDoctor(config, plan.layout)
     for place, name in project.present():
         if name in RECORDS:
             continue
@@ -30,11 +32,12 @@ def flag_findings(config: Config, plan: Plan, project: OctProjectState) -> Itera
         elif locks.is_held(project.layout.lock(path)):
             continue
         else:
-            yield from _flag_findings(config, plan, place, name, path)
+            yield from _flag_findings(config, plan, archive, place, name, path)
+    yield from archive.findings()
 
 
 def _flag_findings(
-    config: Config, plan: Plan, place: Place, name: str, path: Path
+    config: Config, plan: Plan, archive: ArchiveDoctor, place: Place, name: str, path: Path
 ) -> Iterator[Finding]:
     where = str(path)
     remedy = "--fix withdraws it and all downstream; snakemake makes it again"
@@ -49,6 +52,13 @@ def _flag_findings(
     if name == "ready":
         return
     broken = [*_missing_products(plan.layout, flag), *_missing_receipts(plan, place, name, flag)]
+    if broken and name == "archived":
+        if archive.explains(place, flag):
+            return
+        lost_links = archive.relink(place, flag, where)
+        if lost_links is not None:
+            yield lost_links
+            return
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         yield Finding(where, f"{broken[0]}{more}", remedy, (place, name))

@@ -14,33 +14,49 @@ from opticstream_smk.errors import ServiceError
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the quota is used up; free some space and run again",
-    errno.EROFS: "the file system is read-only; remount it or choose another project.dir",
+    errno.EROFS: "the file system is read-only; remount it or choose another folder",
     errno.EACCES: "no permission; check the owner and the mode of the folder",
     errno.EPERM: "no permission; check the owner and the mode of the folder",
 }
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and becomes ``path``.
 
     The temporary name is hidden, keeps the suffix (writers choose the format by it) and is the
     same at every attempt, so that what a killed process left is overwritten by the next one.
     Two writers of one file must exclude each other: stages do, by the lock on their flag.
 
+    Parameters
+    ----------
+    replace
+        Whether a file that is there may be replaced.
+
     Raises
     ------
     ServiceError
         When the file system refuses; names the file and the remedy. Nothing is left behind.
+    FileExistsError
+        The file is there and must not be replaced; it was left alone.
     """
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not replace:
+            # One who died while it gave the file its name left both, of one and the same file.
+            temporary.unlink(missing_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            _publish_new(temporary, path)
         _sync_folder(path.parent)
+    except _NameTakenError:
+        _discard(temporary)
+        raise
     except OSError as error:
         # What was written so far is what fills the disk: look before it is removed.
         failure = write_error(path, error)
@@ -49,6 +65,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         _discard(temporary)
         raise
+
+
+def _publish_new(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another one has it."""
+    taken = _NameTakenError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise taken from None
+    except OSError:
+        # No hard links here (exFAT, some network shares): the look and the rename are two steps.
+        if path.exists():
+            raise taken from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+class _NameTakenError(FileExistsError):
+    """The name that a new file was to have is taken; not any other that is in the way."""
 
 
 def write_error(path: Path, error: OSError) -> ServiceError:

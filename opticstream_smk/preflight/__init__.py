@@ -14,6 +14,7 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import ConfigError, OpticStreamError
 from opticstream_smk.plan import Plan, makes_tile_qc, project_layout
 from opticstream_smk.preflight import disk
+from opticstream_smk.preflight.archive import check_archive
 from opticstream_smk.preflight.calibration import check_calibration
 from opticstream_smk.preflight.check import Check, exit_code, failed_by, note, ok
 from opticstream_smk.preflight.folders import check_project, check_sources
@@ -81,14 +82,12 @@ def run_preflight(config: Config, options: Options) -> Report:
     report.checks.append(project)
     if config.project.pipeline == "lsm":
         report.checks += check_strips(config, options.slices)
+        report.checks.append(note("archive", "light-sheet strips stay where they are"))
     else:
         _check_tiles(config, options, report, writable=project.verdict != "FAILED")
     report.checks += check_host(config)
     report.checks += check_software(options.profile)
     report.checks += check_matlab(config)
-    report.checks.append(
-        note("raw files", "stay where they are: this version neither archives nor uploads them")
-    )
     return report
 
 
@@ -124,6 +123,7 @@ def _check_tiles(config: Config, options: Options, report: Report, *, writable: 
         report.checks.append(note("first tile", "not decoded: see calibration"))
     else:
         _show_tile(raw, options, report, slices=slices, writable=writable)
+    report.checks += check_archive(config, slices, assumption)
     report.checks += check_room(config, raw, slices=slices, assumption=assumption)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from opticstream_smk.errors import ServiceError
 from opticstream_smk.io.atomic import write_error
+from opticstream_smk.io.disk import existing
 
 # File systems of other hosts. Their changes reach us by looking only: they send no events.
 _NETWORK = ("nfs", "cifs", "smb", "9p", "lustre", "beegfs", "gpfs", "ceph", "afs", "glusterfs")
@@ -34,22 +35,6 @@ class Space:
 
     free_bytes: int
     free_files: int | None
-
-
-def exists(path: Path) -> bool:
-    """Whether a path is there and can be seen: what lies in a closed folder cannot."""
-    try:
-        path.stat()
-    except OSError:
-        return False
-    return True
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that can be seen."""
-    while not exists(folder) and folder != folder.parent:
-        folder = folder.parent
-    return folder
 
 
 def space(folder: Path) -> Space:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opticstream_smk.config import Config
 from opticstream_smk.errors import OpticStreamError
+from opticstream_smk.io.disk import existing, exists
 from opticstream_smk.preflight import disk
 from opticstream_smk.preflight.check import Check, counted, failed, failed_by, note, ok, warning
 
@@ -31,7 +32,7 @@ def check_project(config: Config) -> Check:
     except OpticStreamError as error:
         return failed_by(name, error)
     kind = disk.filesystem(folder)
-    there = "writable" if disk.exists(folder) else f"can be made in {disk.existing(folder)}"
+    there = "writable" if exists(folder) else f"can be made in {existing(folder)}"
     if disk.is_network(kind):
         return note(
             name,

@@ -73,9 +73,10 @@ class RawFiles:
 
 
 def look(config: Config) -> RawFiles:
-    """List the source folders once."""
+    """List the source folders once; what is only archived is left out."""
     found = discover(config)
-    files = [file for batch in found.batches for file in batch.files]
+    needed = needed_files(config)
+    files = [file for batch in found.batches for file in batch.files if file.modality in needed]
     return RawFiles(
         config, tuple(sorted(files, key=lambda f: (f.mosaic, f.image))), dict(found.problems)
     )

@@ -3,8 +3,10 @@
 from opticstream_smk import estimate
 from opticstream_smk.config import Config
 from opticstream_smk.estimate import format_bytes
+from opticstream_smk.io.disk import existing, exists
 from opticstream_smk.plan import project_layout
 from opticstream_smk.preflight import disk
+from opticstream_smk.preflight.archive import archive_bytes_to_come, is_on_disk_of_project
 from opticstream_smk.preflight.check import Check, counted, failed, ok, warning
 from opticstream_smk.preflight.raw_files import RawFiles
 from opticstream_smk.state.places import DONE
@@ -25,6 +27,10 @@ def check_room(config: Config, raw: RawFiles, *, slices: int, assumption: str) -
     space = disk.space(config.project.dir)
     reserve = config.run.reserve_free_mb * 10**6
     coming, where = _raw_to_come(config, raw, slices)
+    if is_on_disk_of_project(config):
+        archive = archive_bytes_to_come(config, slices)
+        coming += archive
+        where += f", and {format_bytes(archive)} of archived raw files come to the same disk"
     found = (
         f"products of {counted(slices, 'slice')} ({assumption}) take {format_bytes(whole.bytes)}"
         f"{f', of which {format_bytes(made)} are there' if made else ''}{where}; "
@@ -83,11 +89,11 @@ def _made(config: Config) -> int:
 
 def _raw_to_come(config: Config, raw: RawFiles, slices: int) -> tuple[int, str]:
     """Bytes that the acquisition will still write to the disk of the project."""
-    ours = disk.existing(config.project.dir).stat().st_dev
+    ours = existing(config.project.dir).stat().st_dev
     shared = [
         source.dir
         for source in config.acquisition.sources
-        if disk.exists(source.dir) and source.dir.stat().st_dev == ours
+        if exists(source.dir) and source.dir.stat().st_dev == ours
     ]
     if not shared:
         return 0, ""

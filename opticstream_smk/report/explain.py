@@ -374,8 +374,8 @@ class _Teller:
             log = stage_log(look.layout, name, place)
             told = (f"log: {log}",) if log.is_file() else ()
             return Step(name, "running", f"running{since} ({worker}){self._attempt(place)}", told)
-        failure = look.failure(place) if place.level != "tilemap" else None
-        if failure is not None and failure.flag == path.name:
+        failure = look.failure(place, path.name) if place.level != "tilemap" else None
+        if failure is not None:
             return self._failed(name, failure)
         return self._asked_for(name, look.layout.relative(path))
 
@@ -459,7 +459,7 @@ class _Teller:
     def _needed(self, scope: list[Place]) -> str:
         """What these places need; empty when all are done."""
         look, watching = self.look, self.look.watching
-        failures = [f for place in scope if (f := look.failure(place))]
+        failures = [f for place in scope for f in look.failures_at(place)]
         failures += [stale_failure(look.layout, p) for p in scope if look.listing.has(p, "stale")]
         stuck = [f for f in failures if f.is_set_aside or not watching.is_running]
         if stuck:

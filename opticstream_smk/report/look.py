@@ -10,13 +10,15 @@ from functools import cached_property
 from pathlib import Path
 
 from opticstream_smk import naming
+from opticstream_smk.archive.folder import archive_folder
 from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan, makes_complex, makes_tile_qc
+from opticstream_smk.plan import Plan
 from opticstream_smk.report.failures import Failure, damaged_failure, read_failure, stale_failure
 from opticstream_smk.report.listing import Listing, list_states
 from opticstream_smk.report.workers import Worker, worker_at
+from opticstream_smk.state.failures import BESIDE, failures_in, is_beside
 from opticstream_smk.state.flags import Flag, now, read_flag
 from opticstream_smk.state.places import (
     DONE,
@@ -107,7 +109,7 @@ class Look:
         self.clock_s = time.monotonic() if clock_s is None else clock_s
         self.listing: Listing = list_states(self.layout, self.per_slice, only)
         self._workers: dict[tuple[Place, str], Worker | None] = {}
-        self._failures: dict[Place, Failure | None] = {}
+        self._failures: dict[Place, tuple[Failure, ...]] = {}
 
     # ------------------------------------------------------------------------------- places
     @property
@@ -135,8 +137,7 @@ class Look:
     def stage_flags(self, place: Place) -> tuple[str, ...]:
         """Flags that enabled stages write at a level, in order."""
         if place.level == "batch":
-            own = ("complex",) if makes_complex(self.config) else ()
-            return (*own, "processed", *(("qc",) if makes_tile_qc(self.config) else ()))
+            return self.plan.batch_flags
         if place.level == "slice" and not self.config.registration.enabled:
             return ()
         return (DONE[place.level],)
@@ -149,18 +150,26 @@ class Look:
         snapshot = read_snapshot(self.layout) if worker else None
         return Watching(worker, snapshot, paused(self.layout))
 
+    @cached_property
+    def archive_problem(self) -> str:
+        """Why nothing can be archived now; empty when it can, or when there is no archive."""
+        folder = archive_folder(self.config, self.layout)
+        return folder.problem() if folder else ""
+
     # -------------------------------------------------------------------------------- status
     def status(self, place: Place) -> str:
         """``done``, ``running``, ``failed``, ``ready``, ``acquiring``, ``absent`` or ``pending``.
 
+        It tells of the computation, not of what runs beside it.
         ``acquiring`` is what the watcher sees and has not taken; ``absent`` a batch of which a
         person has accepted that no tile will come.
         """
         if self.listing.has(place, DONE[place.level]):
             return "done"
-        if any(self.worker(place, state) for state in FLAGS[place.level]):
+        states = (state for state in FLAGS[place.level] if state not in BESIDE)
+        if any(self.worker(place, state) for state in states):
             return "running"
-        if self.failure(place) is not None:
+        if any(not is_beside(failure.flag) for failure in self.failures_at(place)):
             return "failed"
         if self.listing.has(place, "ready"):
             return "ready"
@@ -212,28 +221,39 @@ class Look:
         return read_flag(Path(path)) if path else None
 
     # ------------------------------------------------------------------------------ failures
-    def failure(self, place: Place) -> Failure | None:
-        """What failed at a place and is not being tried again right now."""
+    def failure(self, place: Place, flag: str | None = None) -> Failure | None:
+        """What failed at a place and is not being tried again right now.
+
+        Parameters
+        ----------
+        flag
+            Name of the flag that is not there because of it; None: any, the computation first.
+        """
+        found = self.failures_at(place)
+        return next((f for f in found if flag in (None, f.flag)), None)
+
+    def failures_at(self, place: Place) -> tuple[Failure, ...]:
+        """Everything that failed at a place; see :meth:`failure`."""
         if place not in self._failures:
-            self._failures[place] = self._read_failure(place)
+            found = sorted(self._read_failures(place), key=lambda f: is_beside(f.flag))
+            self._failures[place] = tuple(found)
         return self._failures[place]
 
-    def _read_failure(self, place: Place) -> Failure | None:
+    def _read_failures(self, place: Place) -> Iterator[Failure]:
         path = self.listing.of(place).get("failed")
         if path is None:
-            return None
+            return
         try:
-            record = read_flag(Path(path))
+            records = failures_in(read_flag(Path(path)))  # none when it was removed meanwhile
         except CorruptInputError as error:
-            return damaged_failure(self.layout, place, str(error))
-        if record is None:
-            return None  # removed since the folder was listed
+            yield damaged_failure(self.layout, place, str(error))
+            return
         watched = self.watching.is_running
-        failure = read_failure(self.config, self.layout, place, record, watched=watched)
-        about, state = self._failed_flag(place, failure.flag)
-        if self.listing.has(about, state) or self.worker(about, state) is not None:
-            return None
-        return failure
+        for record in records:
+            failure = read_failure(self.config, self.layout, place, record, watched=watched)
+            about, state = self._failed_flag(place, failure.flag)
+            if not self.listing.has(about, state) and self.worker(about, state) is None:
+                yield failure
 
     def _failed_flag(self, place: Place, name: str) -> tuple[Place, str]:
         flag = naming.parse_flag(name)
@@ -245,9 +265,10 @@ class Look:
 
     def failures(self) -> list[Failure]:
         """Everything that failed, and finished batches with other raw files now; by their ids."""
-        found = [self.failure(place) for place in self.listing.with_state("failed")]
+        failed = self.listing.with_state("failed")
+        found = [failure for place in failed for failure in self.failures_at(place)]
         found += [stale_failure(self.layout, place) for place in self.listing.with_state("stale")]
-        return sorted((f for f in found if f), key=lambda f: (f.slice, f.mosaic or 0, f.batch or 0))
+        return sorted(found, key=lambda f: (f.slice, f.mosaic or 0, f.batch or 0))
 
     # --------------------------------------------------------------------------------- tiles
     def images(self, batch: Place) -> range:

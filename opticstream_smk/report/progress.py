@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from opticstream_smk.config import Config
+from opticstream_smk.plan import makes_archive, makes_complex
 from opticstream_smk.report.failures import Failure
 from opticstream_smk.report.light_sheet import (
     ChannelProgress,
@@ -281,20 +283,35 @@ def mosaic_progress(look: Look, mosaic: int) -> MosaicProgress:
 
 
 def _raw_status(look: Look, mosaic: int, statuses: Mapping[int, str]) -> RawStatus:
-    """Only what is archived as a whole, processed and unchanged may go."""
+    """Only what is archived as a whole, processed, unchanged and not linked to may go."""
+    if not makes_archive(look.config):
+        return RawStatus(False, "keep raw: no archive")
     wanted = [look.batch(mosaic, b) for b, status in statuses.items() if status != "absent"]
     archived = sum(look.listing.has(place, "archived") for place in wanted)
     processed = sum(look.listing.has(place, "processed") for place in wanted)
     changed = [place for place in wanted if look.listing.has(place, "stale")]
-    if not archived:
-        return RawStatus(False, "keep raw: no archive")
     if archived < len(wanted):
         return RawStatus(False, f"keep raw: {archived} of {len(wanted)} batches archived")
     if processed < len(wanted):
         return RawStatus(False, f"keep raw: {processed} of {len(wanted)} batches processed")
     if changed:
         return RawStatus(False, f"keep raw: files of {changed[0]} have changed since")
-    return RawStatus(True, f"all {len(wanted)} batches archived and processed")
+    linked = _linked_folder(look.config)
+    if linked:
+        return RawStatus(False, f"keep raw: {linked} holds links to it")
+    if look.archive_problem:
+        return RawStatus(False, "keep raw: the archive is not there now")
+    scan = look.config.acquisition
+    spectra_only = scan.complex_is_input and scan.saves_spectra and not look.config.archive.complex
+    what = "archived (spectra, not complex tiles)" if spectra_only else "archived"
+    return RawStatus(True, f"all {len(wanted)} batches {what} and processed")
+
+
+def _linked_folder(config: Config) -> str:
+    """Folder of a mosaic that holds links to raw files instead of products; empty without one."""
+    if config.acquisition.maps_are_input:
+        return "processed/"
+    return "complex/" if config.acquisition.complex_is_input and makes_complex(config) else ""
 
 
 def _running(look: Look) -> list[Running]:

@@ -9,6 +9,7 @@ STAGE_OF_FLAG: Mapping[tuple[str, str], str] = MappingProxyType(
         ("batch", "complex"): "convert_complex",
         ("batch", "processed"): "process_tiles",
         ("batch", "qc"): "qc_tiles",
+        ("batch", "archived"): "archive_batch",
         ("mosaic", "stitched"): "stitch_enface",
         ("slice", "registered"): "register_slice",
         ("tilemap", "solved"): "solve_coordinates",

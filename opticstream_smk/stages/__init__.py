@@ -10,6 +10,7 @@ NAMES = (
     "convert_complex",
     "process_tiles",
     "qc_tiles",
+    "archive_batch",
     "solve_coordinates",
     "stitch_enface",
     "register_slice",

@@ -8,6 +8,7 @@ from typing import Any
 from opticstream_smk.config import Config
 from opticstream_smk.io import nifti
 from opticstream_smk.io.atomic import link_file
+from opticstream_smk.io.raw_files import unchanged_raw
 from opticstream_smk.stages.inputs import load_calibration, raw_blines, raw_params
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_files import TileFiles
@@ -17,7 +18,6 @@ from opticstream_smk.stages.tiles import (
     nothing_left,
     ready_tiles,
     run_tiles,
-    unchanged_raw,
 )
 
 

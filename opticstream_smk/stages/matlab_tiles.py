@@ -16,6 +16,7 @@ from opticstream_smk.config.matlab import reads_spectra
 from opticstream_smk.errors import CorruptInputError, OpticStreamError, QualityError
 from opticstream_smk.io import nifti, throttle
 from opticstream_smk.io.atomic import write_error
+from opticstream_smk.io.raw_files import unchanged_raw
 from opticstream_smk.layout import MATLAB_FOLDER
 from opticstream_smk.matlab import run as matlab
 from opticstream_smk.matlab.commands import batch_command, with_toolbox
@@ -36,7 +37,6 @@ from opticstream_smk.stages.tiles import (
     proven_receipt,
     ready_tiles,
     run_tiles,
-    unchanged_raw,
 )
 from opticstream_smk.state.job_files import stage_log
 from opticstream_smk.state.receipts import Receipt

@@ -14,6 +14,7 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError, QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.io.atomic import link_file
+from opticstream_smk.io.raw_files import unchanged_raw
 from opticstream_smk.matlab.toolbox import toolbox_sha256
 from opticstream_smk.plan import makes_complex, runs_matlab
 from opticstream_smk.stages.inputs import (
@@ -31,7 +32,6 @@ from opticstream_smk.stages.tiles import (
     ready_files,
     ready_tiles,
     run_tiles,
-    unchanged_raw,
 )
 from opticstream_smk.state.flags import InputFile, file_input
 
@@ -167,7 +167,11 @@ def _linked(context: StageContext) -> TileWork:
     layout = context.layout
 
     def make(image: int, _path: Path) -> Finish:
-        sources = {m: Path(unchanged_raw(raw).path) for m, raw in files[image].items()}
+        sources = {
+            modality: Path(unchanged_raw(raw).path)
+            for modality, raw in files[image].items()
+            if modality != "spectral"  # only archived
+        }
         _validate(context, image, sources)
         for modality, source in sources.items():
             link_file(source, layout.processed_tile(context.mosaic, image, modality))

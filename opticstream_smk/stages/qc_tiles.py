@@ -11,10 +11,11 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import OpticStreamError
 from opticstream_smk.io import nifti, throttle
 from opticstream_smk.io.pictures import write_jpeg
+from opticstream_smk.io.raw_files import unchanged_raw
 from opticstream_smk.plan import image_list
 from opticstream_smk.stages.inputs import read_raw
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
-from opticstream_smk.stages.tiles import ready_tiles, unchanged_raw
+from opticstream_smk.stages.tiles import ready_tiles
 from opticstream_smk.state.flags import file_input
 
 

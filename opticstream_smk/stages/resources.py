@@ -104,6 +104,11 @@ def _tile_picture_memory_mb(config: Config) -> int:
     return raw // _MB + _PROGRAM_MB + 300
 
 
+def _archive_memory_mb(config: Config) -> int:
+    """Blocks of 4 MiB and their output, two for each thread, whatever the size of a tile."""
+    return config.run.archive_threads * 20 + _PROGRAM_MB
+
+
 def _mosaic_memory_mb(config: Config) -> int:
     """One stitching or registration: some ten images of the whole canvas."""
     scan = config.acquisition
@@ -124,6 +129,8 @@ _STAGES: Mapping[str, tuple[Kind | None, Callable[[Config], int]]] = MappingProx
         "convert_complex": ("tile", _tile_memory_mb),
         "process_tiles": ("tile", _tile_memory_mb),
         "qc_tiles": (None, _tile_picture_memory_mb),
+        # Not counted as a tile, so that it never keeps one from being processed.
+        "archive_batch": (None, _archive_memory_mb),
         # It correlates the tiles of a whole mosaic, which is the work of a stitching.
         "solve_coordinates": ("stitch", _mosaic_memory_mb),
         "stitch_enface": ("stitch", _mosaic_memory_mb),

@@ -16,7 +16,12 @@ from opticstream_smk.plan import Plan, project_state
 from opticstream_smk.stages.guard import enter_stage
 from opticstream_smk.stages.resources import hold_resources
 from opticstream_smk.state import locks
-from opticstream_smk.state.failures import earlier_attempts, failure_extra
+from opticstream_smk.state.failures import (
+    add_failure,
+    drop_failure,
+    earlier_attempts,
+    failure_extra,
+)
 from opticstream_smk.state.flags import (
     Flag,
     InputFile,
@@ -268,7 +273,7 @@ class _Run:
         record = self._flag("failed", tiles=TileCount(missing=images), extra=extra)
         try:
             with self.state.open(self._record_place()) as node:
-                node.add("failed", record)
+                add_failure(node, record)
         except OpticStreamError as unrecorded:
             # A full disk must not hide what made the stage fail.
             log.error("the failure could not be recorded: %s", unrecorded)
@@ -288,7 +293,7 @@ class _Run:
             extra={**outcome.extra, **noted},
         )
         with self.state.open_project() as project:
-            project.node(self._record_place()).drop("failed")
+            drop_failure(project.node(self._record_place()), self._flag_name)
             project.node(self.context.place).add(self.stage.flag, flag)
         log.info("%s %s done in %.1f s", self.stage.name, self.context.place, flag.duration_s)
         return flag

@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from opticstream_smk.errors import CorruptInputError, IncompleteInputError, OpticStreamError
-from opticstream_smk.io.checksum import raw_sha256
+from opticstream_smk.errors import IncompleteInputError, OpticStreamError
 from opticstream_smk.stages.stage import Outcome, StageContext, TilesFailedError
-from opticstream_smk.state.flags import InputFile, TileCount, file_input, read_flag
+from opticstream_smk.state.flags import InputFile, TileCount, read_flag
 from opticstream_smk.state.receipts import Receipt, read_receipt, write_receipt
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ class TileWork:
     Attributes
     ----------
     kind
-        Folder of the receipts: ``complex`` or ``processed``.
+        Folder of the receipts: ``complex``, ``processed`` or ``archived``.
     source
         The file that a tile is made from, as it is expected to be; raises when it is not there.
     products
@@ -35,12 +34,19 @@ class TileWork:
         Makes them from the source, and returns what is left to do: to bring them to disk under
         their names, and to return numbers for the receipt. That is done while the next tile is
         made.
+    details
+        What else the receipt is to say, asked after ``make``.
+    is_still_true
+        Whether what a receipt says still holds, where the sizes of the products do not prove
+        enough; raises where the tile must not be made again.
     """
 
     kind: str
     source: Callable[[int], InputFile]
     products: Callable[[int], list[Path]]
     make: Callable[[int, Path], Finish]
+    details: Callable[[int], dict[str, Any]] = lambda _image: {}
+    is_still_true: Callable[[int, Receipt], bool] = lambda _image, _receipt: True
 
 
 def nothing_left() -> dict[str, float]:
@@ -142,59 +148,16 @@ def ready_files(context: StageContext) -> dict[int, dict[str, InputFile]]:
     return found
 
 
-def unchanged_raw(raw: InputFile) -> InputFile:
-    """Check that a raw tile is still the file that ``.ready`` lists.
-
-    Raises
-    ------
-    IncompleteInputError
-        It has vanished.
-    CorruptInputError
-        It was truncated or replaced, or is not what the checksum beside it says.
-    """
-    path = Path(raw.path)
-    try:
-        found = file_input(path)
-    except OSError as error:
-        raise IncompleteInputError(
-            f"raw tile {path} cannot be seen any more ({error.strerror}). Bring it back (is the "
-            "disk mounted?), then run snakemake again."
-        ) from error
-    if found.size != raw.size:
-        raise CorruptInputError(
-            f"raw tile {path} has {found.size} bytes; it had {raw.size} when its batch became "
-            "ready, so it was truncated or replaced. Restore the file, then run `optic-trigger "
-            "scan` and snakemake again."
-        )
-    if found.mtime_ns != raw.mtime_ns:
-        raise CorruptInputError(
-            f"raw tile {path} was written again after its batch became ready. If that is meant, "
-            "run `optic-trigger scan`, which takes the new file, then snakemake again."
-        )
-    if raw.sha256 is not None and (content := _sha256(path)) != raw.sha256:
-        raise CorruptInputError(
-            f"raw tile {path} is not what the checksum beside it says: its SHA-256 is {content}, "
-            f"{path.name}.sha256 has {raw.sha256}. Copy the tile again from the acquisition host."
-        )
-    return raw
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return raw_sha256(path)
-    except OSError as error:
-        raise CorruptInputError(
-            f"raw tile {path} cannot be read ({error.strerror}); correct its permissions, or copy "
-            "it again"
-        ) from error
-
-
 def proven_receipt(
     context: StageContext, work: TileWork, image: int, source: InputFile
 ) -> Receipt | None:
     """Receipt that proves a tile to be done with today's parameters from this source."""
     receipt = read_receipt(context.layout.receipt(context.mosaic, image, work.kind))
-    if receipt is not None and receipt.proves(context.params_sha256, source, context.layout.root):
+    if (
+        receipt is not None
+        and receipt.proves(context.params_sha256, source, context.layout.root)
+        and work.is_still_true(image, receipt)
+    ):
         return receipt
     return None
 
@@ -221,6 +184,7 @@ def begin_tile(
             source=source,
             products=work.products(image),
             numbers=numbers,
+            details=work.details(image),
         )
 
     return finish_and_write

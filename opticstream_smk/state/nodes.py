@@ -130,6 +130,7 @@ class Node(Generic[P]):
         self.added: dict[str, Flag] = {}
         self.withdrawn: set[str] = set()
         self.dropped: set[str] = set()
+        self.amended: set[str] = set()
 
     def path(self, state: str) -> Path:
         """File of a flag of this node."""
@@ -157,7 +158,13 @@ class Node(Generic[P]):
         if state not in (*scheme.flags[self.place.level], *scheme.records):
             raise NamingError(f"{self.place} has no flag {state!r}")
         self.dropped.discard(state)
+        self.amended.discard(state)
         self.added[state] = flag
+
+    def amend(self, record: str, flag: Flag) -> None:
+        """Replace a record without an event: it says less now, and nothing new."""
+        self.add(record, flag)
+        self.amended.add(record)
 
     def withdraw(self, state: str) -> None:
         """Withdraw a flag and everything downstream of it."""
@@ -270,6 +277,8 @@ class FlagRepository(Generic[S]):
                 node.path(name).unlink(missing_ok=True)
         for node in changed:
             for name, flag in node.added.items():
+                if name in node.amended:
+                    continue
                 append_event(
                     state.layout,
                     node.place.level,

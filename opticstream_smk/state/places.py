@@ -16,7 +16,7 @@ Level = Literal["batch", "mosaic", "slice", "tilemap"]
 # Flags in the order in which they are written: by the stages, `closed` by an operator.
 FLAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {
-        "batch": ("ready", "complex", "processed", "qc"),
+        "batch": ("ready", "complex", "processed", "qc", "archived"),
         "mosaic": ("closed", "stitched"),
         "slice": ("registered",),
         "tilemap": ("solved",),

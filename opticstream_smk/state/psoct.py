@@ -107,7 +107,8 @@ def _downstream(
     """
     if place.level == "batch":
         if state == "ready":
-            return [(place, "complex"), (place, "processed"), (place, "qc")]
+            made = ("complex", "processed", "qc", "archived")
+            return [(place, name) for name in made]
         if state == "complex":
             return [(place, "processed"), (place, "qc")]
         if state == "processed":

@@ -7,6 +7,7 @@ own flag. It skips what its receipts prove: same parameters, same input, product
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +28,7 @@ class Receipt(BaseModel):
     input: InputFile
     outputs: tuple[OutputFile, ...]
     numbers: dict[str, float] = {}
+    details: dict[str, Any] = {}
 
     def proves(self, params_sha256: str, source: InputFile, root: Path) -> bool:
         """Whether these parameters and this input made products that are still there."""
@@ -69,6 +71,7 @@ def write_receipt(
     source: InputFile,
     products: Sequence[Path],
     numbers: dict[str, float],
+    details: dict[str, Any] | None = None,
 ) -> Receipt:
     """Write the receipt of a tile whose products are complete."""
     receipt = Receipt(
@@ -76,6 +79,7 @@ def write_receipt(
         input=source,
         outputs=file_outputs(layout, products),
         numbers=numbers,
+        details=details or {},
     )
     write_json(path, receipt.model_dump(mode="json", by_alias=True))
     return receipt

@@ -112,6 +112,13 @@ def needed_files(config: Config) -> tuple[str, ...]:
     return ("complex",) if config.acquisition.complex_is_input else ("spectral",)
 
 
+def taken_files(config: Config) -> tuple[str, ...]:
+    """Modalities that belong to a tile: those that are needed, and spectra to be archived."""
+    needed = needed_files(config)
+    beside = config.acquisition.saves_spectra and "spectral" not in needed
+    return (*needed, "spectral") if beside else needed
+
+
 def make_batch(config: Config, mosaic: int, batch: int, found: TilesFound) -> RawBatch:
     """Judge the files of a batch: what is missing, what is wrong. Nothing is opened."""
     label = naming.acquisition_of_mosaic(mosaic, config.acquisition.mosaics_per_slice)

@@ -19,7 +19,7 @@ from opticstream_smk.trigger.batches import (
     TilesFound,
     file_signature,
     make_batch,
-    needed_files,
+    taken_files,
 )
 from opticstream_smk.trigger.sources import SourceFolder
 
@@ -116,7 +116,7 @@ class _Folder:
         self._ranges = naming.parse_mosaic_ranges(source.mosaic_ranges)
         self._slice_offset = source.slice_offset
         self._places = _Places(config, source)
-        self._needed = needed_files(config)
+        self._taken = taken_files(config)
         packed = config.acquisition.tile_saving_type == "spectral_12bit"
         self._suffix = ".raw" if packed else ".nii"
         # By file name: its tiles; a message; None for a name that is no tile.
@@ -205,9 +205,9 @@ class _Folder:
         return batch if batch <= scan.columns(label) else None
 
     def _modality(self, name: ParsedName) -> str | None:
-        """The modality of a file, if tiles are processed from such files."""
+        """The modality of a file, if such files are processed or archived."""
         modality = name.modality if name.kind == "processed" else name.kind
-        return modality if modality in self._needed and name.suffix == self._suffix else None
+        return modality if modality in self._taken and name.suffix == self._suffix else None
 
     def _stat(
         self, entry: DirEntry[str], tile: _Tile, found: Discovery

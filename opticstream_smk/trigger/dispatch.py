@@ -7,12 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from opticstream_smk.archive.folder import archive_folder
 from opticstream_smk.config import Config
 from opticstream_smk.errors import OpticStreamError
 from opticstream_smk.estimate import format_bytes
+from opticstream_smk.io.disk import existing
 from opticstream_smk.plan import project_layout, project_state
 from opticstream_smk.state import locks
-from opticstream_smk.state.failures import earlier_attempts, failure_extra
+from opticstream_smk.state.failures import (
+    add_failure,
+    earlier_attempts,
+    failure_extra,
+    is_same_work,
+)
 from opticstream_smk.state.flags import Flag, now
 from opticstream_smk.state.places import FLAGS, Place, flag_path, tilemap_place
 from opticstream_smk.trigger.control import paused
@@ -41,7 +48,8 @@ class Dispatcher:
     """Gives goals to drivers.
 
     A new goal gets a driver at once while fewer than ``run.max_drivers`` are at work; beyond that,
-    goals wait and share the next one. Pictures have one driver of their own.
+    goals wait and share the next one. Archives have as many of their own, so that a batch is
+    archived while it is processed and is read from memory the second time; pictures have one.
     """
 
     def __init__(
@@ -61,7 +69,8 @@ class Dispatcher:
         # Which failure was on record, and which file was there, when a goal was given to a driver.
         self._failures: dict[str, str | None] = {}
         self._before: dict[str, int | None] = {}
-        self._n_bytes: dict[str, int] = {}
+        # What goals will write, and the device that they write to; None: no disk is there.
+        self._writes: dict[str, tuple[int, int | None]] = {}
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -133,7 +142,7 @@ class Dispatcher:
         if end.code is None:
             self._set_back(path, "its snakemake run was killed", at_once=True)
             return
-        died = self._died_holding(place) if place is not None else None
+        died = self._died_holding(place, path) if place is not None else None
         if place is not None and died is not None:
             self._record_death(place, died)
             return
@@ -142,16 +151,19 @@ class Dispatcher:
             log.error("%s: %s\n%s", path, reason, _tail(end.driver.log))
 
     def _has_new_failure(self, path: str, place: Place) -> bool:
-        return self.goals.failure_id(place) not in (None, self._failures.get(path))
+        return self.goals.failure_id(place, path) not in (None, self._failures.get(path))
 
-    def _died_holding(self, place: Place) -> Path | None:
-        """Lock that a stage of a place held when it died."""
+    def _died_holding(self, place: Place, path: str) -> Path | None:
+        """Lock that a stage of a place held when it died, of the work that a goal belongs to."""
         places = [place]
         if place.level == "mosaic" and place.mosaic:
             places += [tilemap_place(label) for label in self._config.acquisition.labels]
         for candidate in places:
             for state in FLAGS[candidate.level]:
-                lock = self._layout.lock(flag_path(self._layout, candidate, state))
+                flag = flag_path(self._layout, candidate, state)
+                if not is_same_work(flag.name, Path(path).name):
+                    continue
+                lock = self._layout.lock(flag)
                 if locks.holder_pid(lock) is not None and not locks.is_held(lock):
                     return lock
         return None
@@ -182,7 +194,7 @@ class Dispatcher:
                     attempts=earlier_attempts(node.get("failed"), flag) + 1,
                 ),
             )
-            node.add("failed", failed)
+            add_failure(node, failed)
 
     def _set_back(self, path: str, reason: str, *, at_once: bool = False) -> int:
         trouble = self._trouble.get(path)
@@ -202,7 +214,7 @@ class Dispatcher:
         pending = []
         for goal in self.goals.look():
             self._places[goal.path] = goal.place
-            self._n_bytes[goal.path] = goal.n_bytes
+            self._writes[goal.path] = goal.n_bytes, _device(goal.disk)
             trouble = self._trouble.get(goal.path)
             if goal.path not in owned and (trouble is None or trouble.until <= now_s):
                 pending.append(goal)
@@ -212,15 +224,21 @@ class Dispatcher:
             self.holds = ()
             return []
         started: list[Driver] = []
-        hold = self._paused() or self._start("compute", pending, started)
+        pause = self._paused()
+        if pause is not None:
+            self._tell_holds((pause,))
+            return started
+        # Neither disk keeps the work on the other one waiting.
+        hold = self._start("compute", pending, started)
+        archive_hold = self._start("archive", pending, started)
         hold = hold or self._start("qc", pending, started)
-        self._tell_hold(hold)
+        self._tell_holds(tuple(held for held in (hold, archive_hold) if held))
         return started
 
     def _forget_done(self, current: set[str]) -> None:
         held = {waiting.goal for waiting in self.waiting}
         for path in self._places.keys() - current - held - self._trouble.keys():
-            del self._places[path], self._n_bytes[path]
+            del self._places[path], self._writes[path]
             self._failures.pop(path, None)
             self._before.pop(path, None)
 
@@ -228,23 +246,24 @@ class Dispatcher:
         pause = paused(self._layout)
         return None if pause is None else f"paused: {pause}"
 
-    def _tell_hold(self, hold: str | None) -> None:
-        holds = (hold,) if hold else ()
-        if holds != self.holds:
-            if hold:
+    def _tell_holds(self, holds: tuple[str, ...]) -> None:
+        for hold in holds:
+            if hold not in self.holds:
                 log.warning("no work is started: %s", hold)
-            else:
-                log.info("work goes on")
+        if self.holds and not holds:
+            log.info("work goes on")
         self.holds = holds
 
     def _start(self, kind: Kind, pending: Sequence[Goal], started: list[Driver]) -> str | None:
         goals = [goal for goal in pending if goal.kind == kind]
         busy = sum(driver.kind == kind for driver in self.drivers.living)
-        free = (self._config.run.max_drivers if kind == "compute" else 1) - busy
+        free = (1 if kind == "qc" else self._config.run.max_drivers) - busy
         goals, hold = self._that_fit(goals)
         for share in share_out(goals, free):
             self._before |= {goal.path: self._written_ns(goal.path) for goal in share}
-            self._failures |= {goal.path: self.goals.failure_id(goal.place) for goal in share}
+            self._failures |= {
+                goal.path: self.goals.failure_id(goal.place, goal.path) for goal in share
+            }
             try:
                 driver = self.drivers.start(
                     kind, [goal.path for goal in share], self._config.run.cores
@@ -257,23 +276,46 @@ class Dispatcher:
 
     def _that_fit(self, goals: Sequence[Goal]) -> tuple[list[Goal], str | None]:
         """Goals for which there is disk space, beside what running drivers may still write."""
-        space = os.statvfs(self._layout.root)
-        free = space.f_bavail * space.f_frsize
-        reserve = self._config.run.reserve_free_mb * 10**6 + sum(
-            self._n_bytes.get(path, 0) for driver in self.drivers.living for path in driver.goals
-        )
         fitting: list[Goal] = []
         for goal in goals:
-            needed = reserve + sum(other.n_bytes for other in fitting) + goal.n_bytes
-            if needed > free:
-                return fitting, (
-                    f"disk space: {goal.path} needs {format_bytes(needed)} on the disk of "
-                    f"{self._layout.root} ({format_bytes(goal.n_bytes)} for itself, the rest for "
-                    f"running work and run.reserve_free_mb), {format_bytes(free)} are free. Free "
-                    "some; it goes on by itself."
-                )
+            hold = self._archive_away(goal) or self._lacks_space(goal, fitting)
+            if hold:
+                return fitting, hold
             fitting.append(goal)
         return fitting, None
+
+    def _archive_away(self, goal: Goal) -> str | None:
+        folder = archive_folder(self._config, self._layout) if goal.kind == "archive" else None
+        return folder.problem() if folder else None
+
+    def _lacks_space(self, goal: Goal, fitting: Sequence[Goal]) -> str | None:
+        space = os.statvfs(existing(goal.disk))
+        free = space.f_bavail * space.f_frsize
+        device = _device(goal.disk)
+        at_work = [path for driver in self.drivers.living for path in driver.goals]
+        others = [self._writes.get(path, (0, None)) for path in at_work]
+        others += [self._writes[other.path] for other in fitting]
+        needed = goal.n_bytes + sum(n_bytes for n_bytes, other in others if other == device)
+        kept = ""
+        if device == _device(self._layout.root):
+            needed += self._config.run.reserve_free_mb * 10**6
+            kept = " and run.reserve_free_mb"
+        if needed <= free:
+            return None
+        return (
+            f"disk space: {goal.path} needs {format_bytes(needed)} on the disk of "
+            f"{goal.disk} ({format_bytes(goal.n_bytes)} for itself, the rest for "
+            f"running work{kept}), {format_bytes(free)} are free. Free "
+            "some; it goes on by itself."
+        )
+
+
+def _device(folder: Path) -> int | None:
+    """Device that a folder lies on, or will."""
+    try:
+        return existing(folder).stat().st_dev
+    except OSError:
+        return None
 
 
 def share_out(goals: Sequence[Goal], free: int) -> list[list[Goal]]:

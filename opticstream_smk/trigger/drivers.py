@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import psutil
 
@@ -27,7 +27,7 @@ from opticstream_smk.workflow import workflow_folder
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["compute", "qc"]
+Kind = Literal["compute", "qc", "archive"]
 
 # Logs of drivers that ended well are not needed; the newest of the others, and of snakemake, are.
 _KEPT_LOGS = 100
@@ -232,7 +232,7 @@ class Drivers:
         same_boot = record.get("boot_id") == boot_id()
         return Driver(
             id=path.stem,
-            kind="qc" if record.get("kind") == "qc" else "compute",
+            kind=next((kind for kind in get_args(Kind) if kind == record.get("kind")), "compute"),
             goals=tuple(map(str, record.get("goals", ()))),
             record=path,
             lock=self._layout.driver_lock(path.stem),

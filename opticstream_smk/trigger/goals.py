@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from opticstream_smk import estimate
 from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError, OpticStreamError
 from opticstream_smk.plan import Plan, Target, project_layout
+from opticstream_smk.state.failures import failure_about
 from opticstream_smk.state.flags import Flag, now, read_flag
 from opticstream_smk.state.places import Place, flag_path
 from opticstream_smk.trigger.drivers import Kind
@@ -28,15 +30,18 @@ class Goal:
     path
         A flag or a picture, relative to the project folder.
     kind
-        Pictures have drivers of their own, so that they never hold up the work.
+        Pictures and archives have drivers of their own, so that they never hold up the work.
     n_bytes
         Estimate of what making it will write.
+    disk
+        A folder on the disk that it will write to; it need not be there yet.
     """
 
     path: str
     kind: Kind
     place: Place
     n_bytes: int
+    disk: Path
 
 
 @dataclass
@@ -58,7 +63,8 @@ class Goals:
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._retries: dict[Place, _Retry] = {}
+        # By place and kind of goal: what runs beside each other fails by itself.
+        self._retries: dict[tuple[Place, Kind], _Retry] = {}
         # Mosaics and slices that have everything; they are looked at again after a withdrawal.
         self._finished: set[Place] = set()
         self._withdrawals = Withdrawals(project_layout(config))
@@ -121,10 +127,17 @@ class Goals:
         self._told.pop(place, None)
         for target in targets:
             if target.goal in self._config.run.goals:
-                yield self._goal(target.place, target.path, qc=target.goal == "qc")
+                yield self._goal(target)
 
-    def _goal(self, place: Place, path: str, *, qc: bool) -> Goal:
-        return Goal(path, "qc" if qc else "compute", place, 0 if qc else self._n_bytes(place))
+    def _goal(self, target: Target) -> Goal:
+        place, path, root = target.place, target.path, self._layout.root
+        if target.goal == "qc":
+            return Goal(path, "qc", place, 0, root)
+        if target.goal == "archive":
+            label = Plan(self._config, self._layout).acquisition(place.mosaic or 1)
+            n_bytes = estimate.batch_archive_bytes(self._config, label)
+            return Goal(path, "archive", place, n_bytes, self._config.archive.dir or root)
+        return Goal(path, "compute", place, self._n_bytes(place), root)
 
     def _n_bytes(self, place: Place) -> int:
         if place.level == "slice":
@@ -136,16 +149,17 @@ class Goals:
 
     # --------------------------------------------------------------------------------- failures
     def _held_back(self, goal: Goal) -> WaitingGoal | None:
-        record = self._failure(goal.place)
+        key = goal.place, goal.kind
+        record = self._failure(goal.place, goal.path)
         if record is None:
-            self._retries.pop(goal.place, None)
+            self._retries.pop(key, None)
             return None
         about_qc = str(record.extra.get("flag", "")).endswith(".qc")
         if about_qc != (goal.kind == "qc"):
             return None
-        retry = self._retries.get(goal.place)
+        retry = self._retries.get(key)
         if retry is None or retry.record.finished != record.finished:
-            retry = self._retries[goal.place] = _Retry(record, self._next_try(record))
+            retry = self._retries[key] = _Retry(record, self._next_try(record))
             self._announce(goal, retry)
         if retry.until is not None and retry.until <= self._clock():
             return None
@@ -155,14 +169,21 @@ class Goals:
             what += "; set aside until `optic-trigger retry`"
         return WaitingGoal(goal=goal.path, reason=what, until=retry.until)
 
-    def failure_id(self, place: Place) -> str | None:
-        """What tells one failure of a place from the next; None when none is on record."""
-        record = self._failure(place)
+    def failure_id(self, place: Place, path: str) -> str | None:
+        """What tells one failure of a place from the next; None when none is on record.
+
+        Parameters
+        ----------
+        path
+            Goal that it stands in the way of.
+        """
+        record = self._failure(place, path)
         return None if record is None else f"{record.stage} {record.finished.isoformat()}"
 
-    def _failure(self, place: Place) -> Flag | None:
+    def _failure(self, place: Place, path: str) -> Flag | None:
         try:
-            return read_flag(flag_path(self._layout, place, "failed"))
+            record = read_flag(flag_path(self._layout, place, "failed"))
+            return failure_about(record, Path(path).name)
         except CorruptInputError as error:
             log.warning("%s", error)
             return None

@@ -9,6 +9,7 @@ from typing import Literal
 from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.plan import Plan, image_list, project_layout, project_state
+from opticstream_smk.state.failures import add_failure, drop_failure, failure_about
 from opticstream_smk.state.flags import Flag, TileCount, now, read_flag
 from opticstream_smk.state.places import batch_place, flag_path
 from opticstream_smk.state.psoct import Node
@@ -184,7 +185,7 @@ def enter_batch(
             # What was made of files that were replaced is not that of the new ones.
             node.withdraw_downstream("ready")
         if force:
-            for kind in ("complex", "processed"):
+            for kind in ("complex", "processed", "archived"):
                 for image in batch.images:
                     layout.receipt(batch.mosaic, image, kind).unlink(missing_ok=True)
         node.add("ready", manifest)
@@ -234,7 +235,7 @@ def record_problem(config: Config, batch: RawBatch, error: str) -> None:
     layout = project_layout(config)
     place = batch_place(*batch.key, config.acquisition.mosaics_per_slice)
     with project_state(config).open_batch(*batch.key) as node:
-        known = node.get("failed")
+        known = failure_about(node.get("failed"), node.path("ready").name)
         if known is not None and known.extra.get("error") == error:
             return
         at = now()
@@ -254,7 +255,7 @@ def record_problem(config: Config, batch: RawBatch, error: str) -> None:
                 "next_try": None,
             },
         )
-        node.add("failed", flag)
+        add_failure(node, flag)
 
 
 def forget_problem(config: Config, key: BatchKey, *, stale: bool = False) -> None:
@@ -270,9 +271,10 @@ def forget_problem(config: Config, key: BatchKey, *, stale: bool = False) -> Non
 
 
 def _drop_own_failure(node: Node) -> None:
-    failed = node.get("failed")
-    if failed is not None and failed.extra.get("flag") == node.path("ready").name:
-        node.drop("failed")
+    ready = node.path("ready").name
+    failed = failure_about(node.get("failed"), ready)
+    if failed is not None and failed.extra.get("flag") == ready:
+        drop_failure(node, ready)
 
 
 def late_message(plan: Plan, batch: RawBatch) -> str:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from opticstream_smk.archive.folder import MARKER, archive_folder
 from opticstream_smk.plan import project_layout
 from opticstream_smk.report.light_sheet import ChannelProgress
 from opticstream_smk.report.look import Look
@@ -297,15 +298,70 @@ def test_a_batch_closed_away(make_config):
     assert "[#-]" in text_of(config)
 
 
-def test_raw_may_go_only_when_all_of_it_is_archived(make_config):
+def test_without_an_archive_raw_is_kept(make_config):
     config = make_config()
+    finished_slice(config)
+    for batch in (1, 2):  # of a time when there was one
+        put(config, batch_place(1, batch), "archived")
+    raw = mosaic_of(report_of(config), 1).raw
+    assert (raw.safe_to_delete, raw.reason) == (False, "keep raw: no archive")
+    assert "safe to delete raw: no (keep raw: no archive)" in text_of(config)
+
+
+@pytest.mark.parametrize(
+    ("acquisition", "reason"),
+    [
+        ({"acquisition__tile_saving_type": "complex"}, "keep raw: complex/ holds links to it"),
+        (
+            {
+                "acquisition__tile_saving_type": "complex",
+                "processing__complex": "discard",
+            },
+            "all 2 batches archived and processed",
+        ),
+        (
+            {
+                "acquisition__tile_saving_type": "complex_with_spectral",
+                "processing__complex": "discard",
+            },
+            "all 2 batches archived (spectra, not complex tiles) and processed",
+        ),
+        (
+            {"acquisition__tile_saving_type": "processed_with_spectral"},
+            "keep raw: processed/ holds links to it",
+        ),
+    ],
+)
+def test_raw_that_is_linked_to_is_kept(make_config, acquisition, reason):
+    config = make_config(archive__dir="archive", **acquisition)
+    finished_slice(config)
+    for batch in (1, 2):
+        put(config, batch_place(1, batch), "archived")
+    raw = mosaic_of(report_of(config), 1).raw
+    assert (raw.safe_to_delete, raw.reason) == (reason.startswith("all"), reason)
+
+
+def test_raw_is_kept_while_the_archive_is_away(make_config):
+    config = make_config(archive__dir="archive")
+    finished_slice(config)
+    for batch in (1, 2):
+        put(config, batch_place(1, batch), "archived")
+    folder = archive_folder(config, project_layout(config))
+    folder.open("p")
+    assert mosaic_of(report_of(config), 1).raw.safe_to_delete
+    (folder.path / MARKER).unlink()
+    raw = mosaic_of(report_of(config), 1).raw
+    assert (raw.safe_to_delete, raw.reason) == (False, "keep raw: the archive is not there now")
+
+
+def test_raw_may_go_only_when_all_of_it_is_archived(make_config):
+    config = make_config(archive__dir="archive")
     finished_slice(config)
 
     def raw():
         return mosaic_of(report_of(config), 1).raw
 
-    assert (raw().safe_to_delete, raw().reason) == (False, "keep raw: no archive")
-    assert "safe to delete raw: no (keep raw: no archive)" in text_of(config)
+    assert (raw().safe_to_delete, raw().reason) == (False, "keep raw: 0 of 2 batches archived")
     layout = project_layout(config)
     archived = [flag_path(layout, batch_place(1, batch), "archived") for batch in (1, 2)]
     archived[0].write_text("{}")

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from opticstream_smk.archive.folder import MARKER, archive_folder
 from opticstream_smk.config import load_config
-from opticstream_smk.estimate import batch_product_bytes
+from opticstream_smk.estimate import batch_archive_bytes, batch_product_bytes
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.state.flags import now, read_flag
 from opticstream_smk.state.host import host_name
@@ -407,3 +408,133 @@ def test_times_are_those_of_a_clock_that_is_never_set(monkeypatch, bench):
     assert it.dispatch() == [("compute", processed(1, 1))]
     it.drivers.end(it.drivers.living[0], None)
     assert it.dispatch() == [("compute", processed(1, 1))]
+
+
+# ---------------------------------------------------------------------------------- the archive
+class Archiving(Bench):
+    """A project with an archive on a disk of its own."""
+
+    def __init__(self, folder, **run):
+        super().__init__(folder, **run)
+        path = folder / "project.yaml"
+        values = yaml.safe_load(path.read_text())
+        values["archive"] = {"dir": "archive"}
+        path.write_text(yaml.safe_dump(values))
+        self.config = load_config(path)
+        self.history = History(self.config)
+        self.start()
+
+
+@pytest.fixture
+def archiving(tmp_path, monkeypatch):
+    devices = {"archive": 1}
+    monkeypatch.setattr(dispatch_module, "_device", lambda folder: devices.get(folder.name, 0))
+    return lambda **run: Archiving(tmp_path, **run)
+
+
+def archived(mosaic, *batches):
+    return tuple(f"mosaic-{mosaic:02d}/state/batch-{b:03d}.archived" for b in batches)
+
+
+def test_a_batch_is_archived_while_it_is_processed(archiving):
+    it = archiving(max_drivers=1)
+    it.history.enter(1, 1)
+    assert it.dispatch() == [("compute", processed(1, 1)), ("archive", archived(1, 1))]
+    it.history.enter(1, 2)
+    assert it.dispatch() == []
+    # Whichever ends first makes place for its own kind only.
+    (archive,) = [driver for driver in it.drivers.living if driver.kind == "archive"]
+    it.history.write(it.history.place(1, 1), "archived")
+    it.drivers.end(archive, 0)
+    assert it.dispatch() == [("archive", archived(1, 2))]
+
+
+def test_a_project_may_not_ask_for_its_archive(archiving):
+    it = archiving(goals=["batch"])
+    it.history.enter(1, 1)
+    assert it.dispatch() == [("compute", processed(1, 1))]
+
+
+def test_a_full_archive_holds_no_work_back(archiving, monkeypatch, messages):
+    it = archiving()
+    it.history.enter(1, 1)
+    one = batch_archive_bytes(it.config, "normal")
+    (it.layout.root.parent / "archive").mkdir()
+
+    def space(path):
+        return SimpleNamespace(f_bavail=one - 1 if path.name == "archive" else 10**15, f_frsize=1)
+
+    monkeypatch.setattr(dispatch_module.os, "statvfs", space)
+    assert it.dispatch() == [("compute", processed(1, 1))]
+    (hold,) = it.it.holds
+    for part in (archived(1, 1)[0], f"on the disk of {it.config.archive.dir}", "running work)"):
+        assert part in hold
+    assert messages.text.count("no work is started: disk space") == 1
+    one += 1
+    assert it.dispatch() == [("archive", archived(1, 1))]
+
+
+def test_a_full_project_disk_holds_no_archive_back(archiving, monkeypatch):
+    it = archiving()
+    it.history.enter(1, 1)
+
+    def space(path):
+        return SimpleNamespace(f_bavail=10**15 if path.name == "archive" else 0, f_frsize=1)
+
+    (it.layout.root.parent / "archive").mkdir()
+    monkeypatch.setattr(dispatch_module.os, "statvfs", space)
+    assert it.dispatch() == [("archive", archived(1, 1))]
+    assert "disk space" in it.it.holds[0]
+
+
+def test_on_one_disk_they_are_counted_together(archiving, monkeypatch, free_bytes):
+    it = archiving()
+    monkeypatch.setattr(dispatch_module, "_device", lambda _folder: 0)
+    it.history.enter(1, 1)
+    compute, archive = (f(it.config, "normal") for f in (batch_product_bytes, batch_archive_bytes))
+    free_bytes[0] = compute + archive - 1
+    assert it.dispatch() == [("compute", processed(1, 1))]
+    assert it.it.holds
+    free_bytes[0] += 1
+    assert it.dispatch() == [("archive", archived(1, 1))]
+
+
+def test_an_archive_that_is_away_is_waited_for(archiving):
+    it = archiving()
+    it.history.enter(1, 1)
+    folder = archive_folder(it.config, it.layout)
+    folder.open("p")
+    (folder.path / MARKER).unlink()
+    assert it.dispatch() == [("compute", processed(1, 1))]
+    assert "is the right disk mounted?" in it.it.holds[0]
+    it.layout.archives.unlink()
+    assert it.dispatch() == [("archive", archived(1, 1))]
+
+
+def test_failures_of_archive_and_computation_wait_by_themselves(archiving):
+    it = archiving()
+    it.history.enter(1, 1)
+    it.fail(1, 1, flag="archived", wait_s=60)
+    assert it.dispatch() == [("compute", processed(1, 1))]
+    it.drivers.end(it.drivers.living[0], 1)
+    it.fail(1, 1, flag="processed", wait_s=300)
+    # The record of the archive was replaced by a person's hand: it goes on.
+    assert it.dispatch() == [("archive", archived(1, 1))]
+    assert [held.goal for held in it.it.waiting] == list(processed(1, 1))
+
+
+def test_a_dead_archive_stage_is_no_dead_computation(archiving):
+    it = archiving()
+    it.history.enter(1, 1)
+    it.dispatch()
+    lock = it.layout.lock(it.layout.batch_flag(1, 1, "archived"))
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text(json.dumps({"host": host_name(), "pid": 2**22 + 1}))
+    compute, archive = it.drivers.living
+    it.drivers.end(compute, 1)
+    it.it.reap()
+    assert not it.layout.batch_flag(1, 1, "failed").exists()
+    it.drivers.end(archive, 1)
+    it.it.reap()
+    record = read_flag(it.layout.batch_flag(1, 1, "failed"))
+    assert (record.extra["flag"], record.extra["kind"]) == ("batch-001.archived", "resource")

@@ -1,0 +1,1 @@
+"""Raw files that are kept for good: compressed, read back, listed, never overwritten."""
