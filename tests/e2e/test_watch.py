@@ -109,7 +109,14 @@ def test_an_acquisition_is_followed_while_it_runs(finished_session, replay, tmp_
         code, _ = watch.stop()
     assert code == 0
     assert max(backlog) <= 6, backlog
-    assert products(project.dir) == products(finished_session.dir)
+    made, expected = products(project.dir), products(finished_session.dir)
+    different = {name for name in made.keys() | expected if made.get(name) != expected.get(name)}
+    # A picture says nothing about a raw file that is not any more what was processed.
+    for flag in project.dir.glob("mosaic-*/state/*.qc"):
+        numbers = json.loads(flag.read_text())["numbers"].values()
+        if any("saturation_share" not in of_tile for of_tile in numbers):
+            different.discard(f"report/{flag.parts[-3]}_{flag.stem}.jpg")
+    assert not different
     # A tile that is sent again enters its batch again, unless it is processed: results are kept.
     processed = events(project.dir, "linc.oct.batch.processed")
     again = len(events(project.dir, "linc.oct.batch.ready")) - 12
