@@ -53,7 +53,7 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
             temporary.replace(path)
         else:
             _publish_new(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except _NameTakenError:
         _discard(temporary)
         raise
@@ -108,7 +108,8 @@ def _discard(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         # Some network file systems cannot sync a folder; the rename is done all the same.

@@ -149,16 +149,38 @@ class StackReader:
 
     def read(self, start: int, stop: int, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
         """B-lines `start` to `stop`: the first rows of (Z, n, W)."""
-        width, blines, depth = self._shape
         if self._array is not None:
             return np.ascontiguousarray(self._array.T[:, start:stop])
-        size = 4 * width * (stop - start)
-        throttle.wait_for_raw(self._path, size * depth)
+        self.read_rows((0, self._shape[2]), (start, stop), buffer)
+        return buffer
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, W) of what is read."""
+        width, blines, depth = self._shape
+        return depth, blines, width
+
+    @property
+    def identity(self) -> str:
+        """Path, size and time of the file."""
+        found = self._path.stat()
+        return f"{self._path} {found.st_size} {found.st_mtime_ns}"
+
+    def read_rows(
+        self, planes: tuple[int, int], rows: tuple[int, int], buffer: NDArray[np.float32]
+    ) -> None:
+        """Fill the first rows of a buffer (planes, n, W) with some B-lines at some depths."""
+        if self._array is not None:
+            buffer[:, : rows[1] - rows[0]] = self._array.T[slice(*planes), slice(*rows)]
+            return
+        width, blines, _ = self._shape
+        size = 4 * width * (rows[1] - rows[0])
+        throttle.wait_for_raw(self._path, size * (planes[1] - planes[0]))
         try:
             with self._path.open("rb", buffering=0) as file:
-                for z in range(depth):
-                    place = self._offset + 4 * width * (z * blines + start)
-                    row = _bytes(buffer[z, : stop - start])
+                for z in range(*planes):
+                    place = self._offset + 4 * width * (z * blines + rows[0])
+                    row = _bytes(buffer[z - planes[0], : rows[1] - rows[0]])
                     if os.preadv(file.fileno(), [row], place) < size:
                         raise CorruptInputError(
                             f"{self._path} was cut short while it was read; restore it, or have "
@@ -168,7 +190,6 @@ class StackReader:
             raise CorruptInputError(
                 f"{self._path} cannot be read ({error.strerror}); check its rights and the disk"
             ) from error
-        return buffer
 
 
 def write_image(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from opticstream_smk.mosaic.blending import blend, canvas_shape, tile_corners
+    from opticstream_smk.mosaic.focus import FocusPlane, fit_focus_plane, solve_focus_plane
     from opticstream_smk.mosaic.grid import nominal_positions, snake_order
     from opticstream_smk.mosaic.mask import make_mask
     from opticstream_smk.mosaic.positions import TilePositions, solve_positions
@@ -21,38 +22,49 @@ if TYPE_CHECKING:
         template_text,
         write_template,
     )
+    from opticstream_smk.mosaic.volumes import VolumeReport, stitch_volume
 
 __all__ = [
+    "FocusPlane",
     "TileEntry",
     "TileInfo",
     "TilePositions",
+    "VolumeReport",
     "blend",
     "canvas_shape",
+    "fit_focus_plane",
     "make_mask",
     "nominal_positions",
     "parse_tile_info",
     "read_tile_info",
     "render_template",
     "snake_order",
+    "solve_focus_plane",
     "solve_positions",
+    "stitch_volume",
     "template_text",
     "tile_corners",
     "write_template",
 ]
 
 _MODULE_OF = {
+    "FocusPlane": "focus",
     "TileEntry": "template",
     "TileInfo": "template",
     "TilePositions": "positions",
+    "VolumeReport": "volumes",
     "blend": "blending",
     "canvas_shape": "blending",
+    "fit_focus_plane": "focus",
     "make_mask": "mask",
     "nominal_positions": "grid",
     "parse_tile_info": "template",
     "read_tile_info": "template",
     "render_template": "template",
     "snake_order": "grid",
+    "solve_focus_plane": "focus",
     "solve_positions": "positions",
+    "stitch_volume": "volumes",
     "template_text": "template",
     "tile_corners": "blending",
     "write_template": "template",

@@ -133,7 +133,7 @@ def blend(
     first = next(images)
     ny, nx = first.shape
     shape, origin = canvas_shape(positions_px, (ny, nx))
-    keep = _checked_mask(mask, shape)
+    keep = checked_mask(mask, shape)
     weights = ramp_weights((ny, nx), overlap_percent)
 
     total = np.zeros(shape, dtype=np.float32)
@@ -233,7 +233,8 @@ def _in_order(
         raise ValueError(f"no tiles for {count} positions.")
 
 
-def _checked_mask(mask: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+def checked_mask(mask: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Where a mask of a mosaic of `shape` is not 0; a `CorruptInputError` where it does not fit."""
     if mask is None:
         return None
     keep = np.asarray(mask)

@@ -7,18 +7,15 @@ go through at a time; the libraries' functions take one after the other.
 
 import numpy as np
 
+from opticstream_smk.angle_kernels import angle_of, first_quadrant
 from opticstream_smk.compiled import kernel
 
 _EPS = np.float32(2.0**-23)
 _INFINITY = np.float32(np.inf)
-_TINY = np.float32(1e-37)
 _PI = np.float32(np.pi)
-_HALF_PI = np.float32(np.pi / 2)
-_QUARTER_PI = np.float32(np.pi / 4)
 _TWO_PI = np.float32(2 * np.pi)
 _DEG = np.float32(180 / np.pi)
 _HALF_DEG = np.float32(90 / np.pi)
-_TAN_EIGHTH_PI = np.float32(np.sqrt(2) - 1)
 _SQRT2 = np.float32(np.sqrt(2))
 _DB_PER_OCTAVE = np.float32(10 * np.log10(2))
 _DB_PER_NEPER = np.float32(10 / np.log(10))
@@ -126,8 +123,8 @@ def _voxel(real1, imag1, real2, imag2, flip_phase, offset, toolbox_quirks):  # t
     intensity = _decibel(_at_least_eps(power1 + power2, toolbox_quirks))
     amplitude1 = np.sqrt(power1)
     amplitude2 = _at_least_eps(np.sqrt(power2), toolbox_quirks)
-    retardance = _first_quadrant(amplitude1, amplitude2) * _DEG
-    difference = _angle(real1, imag1) - _angle(real2, imag2)
+    retardance = first_quadrant(amplitude1, amplitude2) * _DEG
+    difference = angle_of(real1, imag1) - angle_of(real2, imag2)
     difference = -difference if flip_phase else difference
     if toolbox_quirks:
         # One conditional turn either way, so that angles beyond 3 pi or -3 pi stay outside.
@@ -172,32 +169,3 @@ def _decibel(power):  # type: ignore[no-untyped-def]
     logarithm = x + (x * square * p - np.float32(0.5) * square)
     decibel = np.float32(exponent) * _DB_PER_OCTAVE + logarithm * _DB_PER_NEPER
     return decibel if power < _INFINITY else power
-
-
-@kernel(forceinline=True)
-def _angle(real, imag):  # type: ignore[no-untyped-def]
-    """Angle of a complex number, rad; 0 of zero."""
-    angle = _first_quadrant(abs(imag), abs(real))
-    angle = _PI - angle if real < np.float32(0) else angle
-    return -angle if imag < np.float32(0) else angle
-
-
-@kernel(forceinline=True)
-def _first_quadrant(y, x):  # type: ignore[no-untyped-def]
-    """Arc tangent of y / x for numbers that are not negative, rad; 0 of 0 / 0."""
-    steep = y > x
-    small, large = (x, y) if steep else (y, x)
-    # Beyond pi / 8, the angle to pi / 4 is the smaller one.
-    far = small > _TAN_EIGHTH_PI * large
-    above = small - large if far else small
-    below = small + large if far else large
-    below = _TINY if below < _TINY else below
-    t = above / below
-    square = t * t
-    p = np.float32(8.05374449538e-2)
-    p = p * square - np.float32(1.38776856032e-1)
-    p = p * square + np.float32(1.99777106478e-1)
-    p = p * square - np.float32(3.33329491539e-1)
-    angle = p * square * t + t
-    angle = angle + _QUARTER_PI if far else angle
-    return _HALF_PI - angle if steep else angle
