@@ -13,11 +13,24 @@ import numpy as np
 from scipy import fft
 from scipy import ndimage as ndi
 
+from opticstream_smk.mosaic.correlate_kernels import box_sums
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Candidates that stay within this distance of the peak are the same peak.
 _PEAK_RADIUS_PX = 4
+# Where the fine structure is as clear as this, the coarse one is not asked.
+_CLEAR_MARGIN = 40.0
+# Size of a pixel of the coarse images.
+COARSE_STEP_PX = 4
+# Parts of the overlap this wide do not depend on each other, in fine and in coarse pixels.
+_CLUSTER_PX = 8
+_COARSE_CLUSTER_PX = 3
+# An overlap of fewer coarse pixels says nothing.
+_MIN_COARSE_OVERLAP = 8
+# With fewer parts their scatter is not known well enough to judge by it.
+_MIN_CLUSTERS = 40
 # The evidence formula diverges at a correlation of 1.
 _MAX_NCC = 0.999
 
@@ -57,7 +70,12 @@ class _Lags:
 
     @property
     def first_offset(self) -> int:
-        return int(self.lags[0] + self.a.start - self.b.start)
+        return int(self.offsets[0])
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        offsets: NDArray[np.int64] = self.lags + (self.a.start - self.b.start)
+        return offsets
 
     @property
     def overlap_a(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,6 +96,7 @@ def find_peak(
     expected: tuple[float, float],
     search: tuple[int, int],
     *,
+    coarse: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     prior_sigma: tuple[float, float] | None = None,
 ) -> Peak | None:
     """Search the offset of tile `b` from tile `a` around an expected one.
@@ -95,6 +114,9 @@ def find_peak(
         (dy, dx) in px, centre of the search.
     search
         Half width (y, x) of the search in px.
+    coarse
+        What `a` and `b` do not hold of the tiles, averaged over `COARSE_STEP_PX` px: a soft outline
+        of the tissue has no fine structure. Its evidence is added.
     prior_sigma
         Standard deviation (y, x) in px with which the offset is known to lie around `expected`;
         None weighs all offsets alike.
@@ -108,11 +130,68 @@ def find_peak(
     columns = _lags(a.shape[1], expected[1], search[1])
     if rows is None or columns is None:
         return None
+    found = _evidence(a, b, rows, columns)
+    if found is None:
+        return None
+    fine, ncc, cell_area = found
+    prior = _log_prior(rows, columns, expected, prior_sigma)
+    iy, ix, margin = _best(fine + prior)
+    evidence = fine
+    if coarse is not None and margin < _CLEAR_MARGIN:
+        evidence = fine + _coarse_evidence(*coarse, rows, columns)
+        iy, ix, margin = _best(evidence + prior)
+    if evidence[iy, ix] <= 0:
+        return None
+    searched = float(fine.size)
+    if prior_sigma is not None:
+        searched = min(searched, 2 * np.pi * prior_sigma[0] * prior_sigma[1])
+    places = max(searched / cell_area, 1.0)
+    dy, dx = int(rows.offsets[iy]), int(columns.offsets[ix])
+    believed = min(float(fine[iy, ix]), _clustered_evidence(a, b, dy, dx, _CLUSTER_PX))
+    if coarse is not None and evidence is not fine:
+        step = COARSE_STEP_PX
+        believed += min(
+            float(evidence[iy, ix] - fine[iy, ix]),
+            _clustered_evidence(*coarse, round(dy / step), round(dx / step), _COARSE_CLUSTER_PX),
+        )
+    return Peak(
+        dy=dy,
+        dx=dx,
+        ncc=float(ncc[iy, ix]),
+        evidence=believed + float(prior[iy, ix] - np.log(places)),
+        margin=margin,
+    )
+
+
+def _log_prior(
+    rows: _Lags,
+    columns: _Lags,
+    expected: tuple[float, float],
+    sigma: tuple[float, float] | None,
+) -> NDArray[np.float64]:
+    if sigma is None:
+        return np.zeros((len(rows.lags), len(columns.lags)))
+    off_y = (rows.offsets - expected[0]) / sigma[0]
+    off_x = (columns.offsets - expected[1]) / sigma[1]
+    log_prior: NDArray[np.float64] = -0.5 * (off_y[:, None] ** 2 + off_x[None, :] ** 2)
+    return log_prior
+
+
+def _best(score: NDArray[np.float64]) -> tuple[int, int, float]:
+    """Index of the highest place, and by how much it surpasses every other."""
+    iy, ix = np.unravel_index(int(np.argmax(score)), score.shape)
+    margin = float(score[iy, ix]) - _best_rival(score, int(iy), int(ix))
+    return int(iy), int(ix), margin
+
+
+def _evidence(
+    a: NDArray[np.float32], b: NDArray[np.float32], rows: _Lags, columns: _Lags
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
+    """Log likelihood ratio and correlation at every lag, and pixels per independent sample."""
     strip_a, strip_b = a[rows.a, columns.a], b[rows.b, columns.b]
     strip_a, strip_b = strip_a - strip_a.mean(), strip_b - strip_b.mean()
     if not (strip_a.any() and strip_b.any()):
         return None
-
     products, cell_area = _cross_correlation(strip_a, strip_b, rows, columns)
     ncc, count = _normalise(products, strip_a, strip_b, rows, columns)
     # Neighbouring pixels are correlated, so the samples that count are fewer than the pixels. The
@@ -120,32 +199,63 @@ def find_peak(
     # -n/2 log(1 - r^2); 3 is the loss of freedom in the Fisher transform.
     samples = np.maximum(count / cell_area - 3, 0)
     positive = np.clip(ncc, 0, _MAX_NCC)
-    evidence = -0.5 * samples * np.log1p(-(positive**2))
-    score = evidence
-    if prior_sigma is not None:
-        off_y = rows.first_offset + np.arange(len(rows.lags)) - expected[0]
-        off_x = columns.first_offset + np.arange(len(columns.lags)) - expected[1]
-        score = (
-            evidence
-            - 0.5 * (off_y[:, None] / prior_sigma[0]) ** 2
-            - 0.5 * (off_x[None, :] / prior_sigma[1]) ** 2
-        )
+    return -0.5 * samples * np.log1p(-(positive**2)), ncc, cell_area
 
-    iy, ix = np.unravel_index(int(np.argmax(score)), score.shape)
-    if evidence[iy, ix] <= 0:
-        return None
-    rival = _best_rival(score, int(iy), int(ix))
-    searched = float(score.size)
-    if prior_sigma is not None:
-        searched = min(searched, 2 * np.pi * prior_sigma[0] * prior_sigma[1])
-    places = max(searched / cell_area, 1.0)
-    return Peak(
-        dy=rows.first_offset + int(iy),
-        dx=columns.first_offset + int(ix),
-        ncc=float(ncc[iy, ix]),
-        evidence=float(score[iy, ix] - np.log(places)),
-        margin=float(score[iy, ix] - rival),
-    )
+
+def _clustered_evidence(
+    a: NDArray[np.float32], b: NDArray[np.float32], dy: int, dx: int, cluster_px: int
+) -> float:
+    """Log likelihood ratio at one offset, from how well parts of the overlap agree.
+
+    Speckle is stronger where tissue is brighter, so that one bright corner can correlate by chance
+    and outweigh the rest. The ratio of the mean of the parts' products to their own scatter does
+    not depend on where the noise is strong. Infinite where the parts are too few to tell.
+    """
+    rows_a, rows_b = overlap_slices(a.shape[0], dy)
+    columns_a, columns_b = overlap_slices(a.shape[1], dx)
+    part_a, part_b = a[rows_a, columns_a], b[rows_b, columns_b]
+    parts = [length // cluster_px for length in part_a.shape]
+    if parts[0] * parts[1] < _MIN_CLUSTERS:
+        return float(np.inf)
+    products = (part_a - part_a.mean()) * (part_b - part_b.mean())
+    starts = [np.arange(n) * cluster_px for n in parts]
+    sums = np.add.reduceat(np.add.reduceat(products, starts[0], axis=0), starts[1], axis=1)
+    total = float(sums.sum(dtype=np.float64))
+    if total <= 0:
+        return 0.0
+    agreement = total**2 / (sums.size * float((sums.astype(np.float64) ** 2).sum()))
+    return -0.5 * sums.size * float(np.log1p(-min(agreement, _MAX_NCC)))
+
+
+def _coarse_evidence(
+    a: NDArray[np.float32], b: NDArray[np.float32], rows: _Lags, columns: _Lags
+) -> NDArray[np.float64]:
+    """Evidence of the coarse structure at every lag of the fine one."""
+    lags, places = [], []
+    for length, fine in zip(a.shape, (rows, columns), strict=True):
+        middle = fine.offsets.mean() / COARSE_STEP_PX
+        reach = int(np.ceil(len(fine.offsets) / (2 * COARSE_STEP_PX))) + 1
+        along = _lags(length, middle, reach)
+        if along is None or length - abs(middle) < _MIN_COARSE_OVERLAP:
+            return np.zeros((len(rows.lags), len(columns.lags)))
+        lags.append(along)
+        places.append(fine.offsets / COARSE_STEP_PX - along.first_offset)
+    found = _evidence(a, b, lags[0], lags[1])
+    if found is None:
+        return np.zeros((len(rows.lags), len(columns.lags)))
+    along_y = _interpolate(found[0], places[0])
+    interpolated: NDArray[np.float64] = _interpolate(along_y.T, places[1]).T
+    return interpolated
+
+
+def _interpolate(values: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows at fractional `places`, linearly; beyond the rim the outermost rows go on."""
+    places = np.clip(places, 0, len(values) - 1)
+    low = np.minimum(places.astype(int), max(len(values) - 2, 0))
+    high = np.minimum(low + 1, len(values) - 1)
+    share = (places - low)[:, None]
+    between: NDArray[np.float64] = values[low] * (1 - share) + values[high] * share
+    return between
 
 
 def overlap_slices(length: int, offset: int) -> tuple[slice, slice]:
@@ -200,9 +310,10 @@ def _normalise(
     count = (bottom - top)[:, None] * (right - left)[None, :]
     box_a = (top, bottom, left, right)
     box_b = (top - rows.lags, bottom - rows.lags, left - columns.lags, right - columns.lags)
-    sum_a, sum_b = _box_sums(a, box_a), _box_sums(b, box_b)
-    energy_a = _box_sums(a * a, box_a) - sum_a**2 / count
-    energy_b = _box_sums(b * b, box_b) - sum_b**2 / count
+    sum_a, square_a = box_sums(a, *box_a)
+    sum_b, square_b = box_sums(b, *box_b)
+    energy_a = square_a - sum_a**2 / count
+    energy_b = square_b - sum_b**2 / count
     covariance = products - sum_a * sum_b / count
     # An overlap without structure in one tile divides by rounding errors.
     floor_a = 1e-6 * float(energy_a.max(initial=0.0))
@@ -211,19 +322,6 @@ def _normalise(
     scale = np.sqrt(np.where(flat, 1.0, energy_a * energy_b))
     ncc = np.where(flat, 0.0, covariance / scale)
     return np.clip(ncc, -1, 1), count
-
-
-def _box_sums(
-    image: NDArray[np.float32],
-    box: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-) -> NDArray[np.float64]:
-    """Sums over rows top:bottom, columns left:right, for every pair of row and column ranges."""
-    table = np.zeros((image.shape[0] + 1, image.shape[1] + 1))
-    np.cumsum(np.cumsum(image, axis=0, dtype=np.float64), axis=1, out=table[1:, 1:])
-    top, bottom, left, right = box
-    band = table[bottom] - table[top]
-    sums: NDArray[np.float64] = band[:, right] - band[:, left]
-    return sums
 
 
 def _best_rival(score: NDArray[np.float64], iy: int, ix: int) -> float:

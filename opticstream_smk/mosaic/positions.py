@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opticstream_smk.mosaic.checks import checked_cells, checked_images, checked_signal
 from opticstream_smk.mosaic.correlate import Peak, find_peak
 from opticstream_smk.mosaic.grid import nominal_positions
 from opticstream_smk.mosaic.prefilter import FilteredTile, filter_tile
+from opticstream_smk.mosaic.quality import find_strangers
 from opticstream_smk.mosaic.resolve import Resolution, connected_islands, resolve_positions
 from opticstream_smk.mosaic.stage_model import StageModel, fit_stage_model
 from opticstream_smk.mosaic.subpixel import Offset, refine_offset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -38,14 +40,14 @@ _SEARCH_SHARE_OF_OVERLAP = 0.6
 # A thin overlap (small tiles) is searched at least this far, as long as some overlap remains.
 _MIN_SEARCH_PX = 12
 _MIN_REMAINING_OVERLAP_PX = 3
-# Log likelihood ratio, in nats, above which a match is believed: e^7 = 1100, so that a mosaic of
-# a few hundred empty pairs yields less than one false match.
-_MIN_EVIDENCE = 7.0
-# The best place must be e^4 = 50 times as likely as any other.
-_MIN_MARGIN = 4.0
+# Log likelihood ratio, in nats, above which a match is believed: e^6 = 400, so that a mosaic of
+# a few hundred empty pairs yields about one false match.
+_MIN_EVIDENCE = 6.0
+# The best place must be e^5 = 150 times as likely as any other.
+_MIN_MARGIN = 5.0
 # The same for a match near the fitted stage model, which is itself evidence: a false match can
 # then be off by little, and its uncertainty enters its weight.
-_MIN_EVIDENCE_NEAR_MODEL = 3.5
+_MIN_EVIDENCE_NEAR_MODEL = 3.0
 _MIN_MARGIN_NEAR_MODEL = 3.0
 # Regularity of a stage as long as nothing has been measured.
 _PRIOR_SCATTER_PX = 2.0
@@ -57,10 +59,8 @@ _OFFSET_FLOOR_PX = 0.02
 _PRIOR_REACH_SIGMAS = 4.0
 # An offset predicted from the other matches is not trusted to better than this.
 _RESOLVED_SIGMA_FLOOR_PX = 0.5
-# Where noise is stronger than tissue, smoothing further before the subpixel step costs less
-# tissue than noise.
+# Correlation below which noise is stronger than fine structure.
 _NOISY_NCC = 0.6
-_NOISY_SIGMA_PX = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ class TilePositions:
         (N,) int. Tiles of one island are linked to each other by content, 0 is the largest
         island. Different islands, and tiles that are not anchored (-1), are related to each other
         by the stage model only.
+    is_stranger
+        (N,) bool. True: the tile shows tissue towards at least two neighbours that show some as
+        well, and matches none of them. Its file is most likely that of another place.
     edges
         Structured array of `EDGE_DTYPE`, one entry per pair of neighbours in the grid:
         ``tile_a``, ``tile_b`` (0-based index into the tiles), ``dy``, ``dx`` (measured offset of b
@@ -92,6 +95,7 @@ class TilePositions:
     positions_px: NDArray[np.float64]
     is_anchored: NDArray[np.bool_]
     island: NDArray[np.int64]
+    is_stranger: NDArray[np.bool_]
     edges: NDArray[Any]
     stage: StageModel
 
@@ -104,18 +108,10 @@ class _Pair:
     tile_b: int
     peak: Peak | None = None
     offset: Offset | None = None
-    is_near_model: bool = False
 
     @property
     def is_sure(self) -> bool:
-        if self.peak is None or self.offset is None:
-            return False
-        if self.is_near_model:
-            return (
-                self.peak.evidence >= _MIN_EVIDENCE_NEAR_MODEL
-                and self.peak.margin >= _MIN_MARGIN_NEAR_MODEL
-            )
-        return self.peak.evidence >= _MIN_EVIDENCE and self.peak.margin >= _MIN_MARGIN
+        return self.offset is not None
 
     @property
     def doubt(self) -> float:
@@ -167,9 +163,9 @@ def solve_positions(
     ValueError
         If the shapes do not fit together, or two tiles have the same cell.
     """
-    grid = _checked_cells(cells, len(tiles))  # type: ignore[arg-type]
-    usable = _checked_signal(signal, len(grid))
-    filtered = [filter_tile(image) for image in _checked_images(tiles)]
+    grid = checked_cells(cells, len(tiles))  # type: ignore[arg-type]
+    usable = checked_signal(signal, len(grid))
+    filtered = [filter_tile(image) for image in checked_images(tiles)]
     usable &= np.array([tile.has_structure for tile in filtered])
     ny, nx = tile_shape = filtered[0].band.shape
     nominal = nominal_positions(grid, (ny, nx), overlap_percent)
@@ -203,7 +199,7 @@ def solve_positions(
         sigma = resolution.offset_sigma(pair.tile_a, pair.tile_b) + _RESOLVED_SIGMA_FLOOR_PX
         pairs[index] = _measure_near(filtered, pair, resolution.positions, sigma, search)
     resolution = _resolve(expected, pairs, stage)
-    return _collect(pairs, resolution, stage)
+    return _collect(filtered, pairs, resolution, stage)
 
 
 def _measure_near(
@@ -229,15 +225,25 @@ def _measure(
     a, b = filtered[pair.tile_a], filtered[pair.tile_b]
     prior = None if prior_sigma is None else (float(prior_sigma[0]), float(prior_sigma[1]))
     peak = find_peak(
-        a.band, b.band, (float(expected[0]), float(expected[1])), search, prior_sigma=prior
+        a.band,
+        b.band,
+        (float(expected[0]), float(expected[1])),
+        search,
+        coarse=(a.coarse, b.coarse),
+        prior_sigma=prior,
     )
     if peak is None:
         return _Pair(pair.tile_a, pair.tile_b)
-    is_noisy = peak.ncc < _NOISY_NCC
-    offset = refine_offset(
-        a, b, (peak.dy, peak.dx), extra_sigma_px=_NOISY_SIGMA_PX if is_noisy else 0.0
-    )
-    return _Pair(pair.tile_a, pair.tile_b, peak, offset, prior is not None)
+    offset = None
+    if _is_convincing(peak, is_near_model=prior is not None):
+        offset = refine_offset(a, b, (peak.dy, peak.dx), is_noisy=peak.ncc < _NOISY_NCC)
+    return _Pair(pair.tile_a, pair.tile_b, peak, offset)
+
+
+def _is_convincing(peak: Peak, *, is_near_model: bool) -> bool:
+    if is_near_model:
+        return peak.evidence >= _MIN_EVIDENCE_NEAR_MODEL and peak.margin >= _MIN_MARGIN_NEAR_MODEL
+    return peak.evidence >= _MIN_EVIDENCE and peak.margin >= _MIN_MARGIN
 
 
 def _fit_stage(
@@ -312,7 +318,12 @@ def _tile_indices(pairs: Sequence[_Pair]) -> NDArray[np.int64]:
     return np.array([(pair.tile_a, pair.tile_b) for pair in pairs], dtype=np.int64).reshape(-1, 2)
 
 
-def _collect(pairs: Sequence[_Pair], resolution: Resolution, stage: StageModel) -> TilePositions:
+def _collect(
+    filtered: Sequence[FilteredTile],
+    pairs: Sequence[_Pair],
+    resolution: Resolution,
+    stage: StageModel,
+) -> TilePositions:
     positions = resolution.positions
     edges = np.zeros(len(pairs), dtype=EDGE_DTYPE)
     for name in ("dy", "dx", "residual"):
@@ -335,6 +346,7 @@ def _collect(pairs: Sequence[_Pair], resolution: Resolution, stage: StageModel) 
         positions_px=positions - positions.min(axis=0),
         is_anchored=is_anchored,
         island=np.where(is_anchored, labels, -1),
+        is_stranger=find_strangers(filtered, positions, _tile_indices(pairs), edges["used"]),
         edges=edges,
         stage=stage,
     )
@@ -356,48 +368,3 @@ def _search_range(overlap: NDArray[np.float64]) -> tuple[int, int]:
     least = np.minimum(_MIN_SEARCH_PX, overlap - _MIN_REMAINING_OVERLAP_PX)
     reach = np.ceil(np.maximum(np.maximum(wanted, least), 1)).astype(int)
     return int(reach[0]), int(reach[1])
-
-
-def _checked_cells(cells: ArrayLike, n_tiles: int) -> NDArray[np.int64]:
-    given = np.asarray(cells)
-    if given.shape != (n_tiles, 2):
-        raise ValueError(
-            f"cells of shape {given.shape} for {n_tiles} tiles: expected ({n_tiles}, 2), "
-            "row and column of each tile."
-        )
-    if n_tiles == 0:
-        raise ValueError("no tiles: at least one is needed.")
-    grid = given.astype(np.int64)
-    if not np.array_equal(grid, given):
-        raise ValueError("cells must be whole numbers: row and column of each tile.")
-    unique, counts = np.unique(grid, axis=0, return_counts=True)
-    if (counts > 1).any():
-        row, column = unique[counts > 1][0]
-        same = np.flatnonzero((grid == (row, column)).all(axis=1)).tolist()
-        raise ValueError(f"tiles {same} are all in cell (row {row}, column {column}).")
-    return grid
-
-
-def _checked_signal(signal: ArrayLike | None, n_tiles: int) -> NDArray[np.bool_]:
-    if signal is None:
-        return np.ones(n_tiles, dtype=bool)
-    usable = np.array(signal)
-    if usable.shape != (n_tiles,) or usable.dtype != np.bool_:
-        raise ValueError(
-            f"signal of shape {usable.shape} and type {usable.dtype}: expected ({n_tiles},) bool, "
-            "True for tiles with enough signal; compare the mean signal with the threshold first."
-        )
-    return usable
-
-
-def _checked_images(tiles: ArrayLike | Sequence[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    shape: tuple[int, ...] = ()
-    for index, tile in enumerate(tiles):  # type: ignore[arg-type]
-        image = np.asarray(tile)
-        shape = shape or image.shape
-        if image.ndim != 2 or image.shape != shape or 0 in shape:
-            raise ValueError(
-                f"tile {index} has shape {image.shape}: expected (ny, nx) like the first tile, "
-                f"{shape}."
-            )
-        yield image

@@ -12,9 +12,18 @@ from scipy.sparse import linalg as sparse_linalg
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Steps on absolute deviations, and at most as many with outliers left out.
+_MEDIAN_ITERATIONS = 12
 _ITERATIONS = 25
+# Outliers are left out more and more strictly, by this factor a step.
+_TIGHTENING = 2.0
 # Measured offsets that disagree with the rest by more than this are not used.
 _OUTLIER_SIGMAS = 4.0
+# Where neighbours stray from the stage model by this variance, its pull is halved. Six is a
+# Student's t of four degrees of freedom in two dimensions.
+_STRAY_VARIANCES = 6.0
+# Positions that move less than this in a step are final.
+_SETTLED_PX = 1e-3
 # Median length of a residual of unit variance in two dimensions (Rayleigh): sqrt(2 ln 2).
 _MEDIAN_OF_RAYLEIGH = 1.1774
 # How firmly a tile is held where the stage model puts it. Loose enough not to bend the mosaic
@@ -65,9 +74,12 @@ def resolve_positions(
     """Solve all positions together.
 
     Every pair of neighbours pulls towards its offset in the stage model, as strongly as the stage
-    is regular; every measured offset pulls with its inverse covariance, as a matrix, so that an
-    edge of tissue counts across itself and not along. Measured offsets that the others contradict
-    lose their weight step by step (Geman-McClure), those beyond `_OUTLIER_SIGMAS` entirely.
+    is regular, and less where the stage has evidently slipped (Student's t); every measured offset
+    pulls with its inverse covariance, as a matrix, so that an edge of tissue counts across itself
+    and not along. Measured offsets that the others contradict lose their weight: first absolute
+    deviations are minimised, so that several right offsets outvote a wrong one however far it
+    pulls; then outliers lose their weight step by step (Geman-McClure, the scale coming down:
+    graduated non-convexity), those beyond `_OUTLIER_SIGMAS` entirely.
 
     Parameters
     ----------
@@ -83,7 +95,7 @@ def resolve_positions(
         (E, 2) in px and (E, 2, 2) in px^2.
     """
     n_tiles = len(expected)
-    lattice = _pull(n_tiles, pairs, np.broadcast_to(np.diag(scatter**-2), (len(pairs), 2, 2)))
+    regular = np.broadcast_to(np.diag(scatter**-2), (len(pairs), 2, 2))
     hold = sparse.identity(2 * n_tiles, format="csr") * _ABSOLUTE_SIGMA_PX**-2
     # The unknowns are the departures from the stage model, of which the lattice expects none.
     departures = offsets - (expected[measured_pairs[:, 1]] - expected[measured_pairs[:, 0]])
@@ -92,8 +104,12 @@ def resolve_positions(
 
     weights = np.ones(len(offsets))
     moved = np.zeros((n_tiles, 2))
-    for _ in range(_ITERATIONS):
+    looseness = np.inf
+    for iteration in range(_MEDIAN_ITERATIONS + _ITERATIONS):
         weighted = information * weights[:, None, None]
+        strayed = moved[pairs[:, 1]] - moved[pairs[:, 0]]
+        slack = 1 / (1 + ((strayed / scatter) ** 2).sum(axis=1) / _STRAY_VARIANCES)
+        lattice = _pull(n_tiles, pairs, regular * slack[:, None, None])
         system = _pull(n_tiles, measured_pairs, weighted) + lattice + hold
         right = np.zeros((n_tiles, 2))
         force = np.einsum("eij,ej->ei", weighted, departures)
@@ -104,9 +120,16 @@ def resolve_positions(
         moved = factor.solve(right.ravel()).reshape(-1, 2)
         residuals = departures - (moved[measured_pairs[:, 1]] - moved[measured_pairs[:, 0]])
         lengths = np.sqrt(np.einsum("ei,eij,ej->e", residuals, information, residuals))
-        weights = _robust_weights(lengths, freedom)
-        if np.abs(moved - previous).max(initial=0.0) < 1e-4:
+        ratio = lengths / _scale(lengths, freedom)
+        is_settled = np.abs(moved - previous).max(initial=0.0) < _SETTLED_PX
+        if looseness == 1 and is_settled:
             break
+        if np.isinf(looseness) and iteration + 1 < _MEDIAN_ITERATIONS and not is_settled:
+            weights = 1 / np.maximum(ratio, 1)
+            continue
+        worst = float(ratio.max(initial=0.0)) / _OUTLIER_SIGMAS
+        looseness = max(min(worst, looseness / _TIGHTENING), 1.0)
+        weights = _robust_weights(ratio / looseness)
     return Resolution(expected + moved, residuals, weights, factor)
 
 
@@ -158,12 +181,16 @@ def _redundancy(n_tiles: int, pairs: NDArray[np.int64]) -> float:
     return max((len(pairs) - unknowns) / len(pairs), 0.05)
 
 
-def _robust_weights(lengths: NDArray[np.float64], redundancy: float) -> NDArray[np.float64]:
+def _scale(lengths: NDArray[np.float64], redundancy: float) -> float:
+    """Typical length of a right residual, in its own standard deviations."""
     if not len(lengths):
-        return lengths
+        return 1.0
     # A least-squares solution takes up all but the redundant share of the variance. Covariances
     # are lower bounds (texture that differs between the tiles is not in them), so the scale may
     # grow above 1 but not shrink below it.
-    scale = max(float(np.median(lengths)) / (_MEDIAN_OF_RAYLEIGH * np.sqrt(redundancy)), 1.0)
-    ratio = lengths / (_OUTLIER_SIGMAS * scale)
+    return max(float(np.median(lengths) / (_MEDIAN_OF_RAYLEIGH * np.sqrt(redundancy))), 1.0)
+
+
+def _robust_weights(sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+    ratio = sigmas / _OUTLIER_SIGMAS
     return np.where(ratio < 1, (1 / (1 + ratio**2)) ** 2, 0.0)

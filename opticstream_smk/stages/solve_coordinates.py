@@ -67,6 +67,25 @@ def compute(context: StageContext) -> Outcome:
             f"{len(blank)} of {len(grid)} tiles have too little content in their overlaps and lie "
             f"where the stage should have been: images {', '.join(map(str, blank))}"
         )
+    strangers = (np.flatnonzero(solved.is_stranger) + 1).tolist()
+    if strangers:
+        warnings.append(
+            f"mosaic {mosaic:03d}: images {image_list(strangers)} show tissue that matches none of "
+            "their neighbours; expected overlaps that agree. Most likely files are swapped or from "
+            "another place: compare them with the acquisition's log, put right what is wrong, then "
+            f"`optic-trigger redo --from scan --mosaic {mosaic}` and "
+            f"`optic-trigger redo --from solve_coordinates --acquisition {acquisition}`"
+        )
+    islands = [
+        (np.flatnonzero(solved.island == label) + 1).tolist()
+        for label in range(int(solved.island.max(initial=-1)) + 1)
+    ]
+    if len(islands) > 1:
+        apart = "; ".join(image_list(island) for island in islands[1:])
+        warnings.append(
+            f"mosaic {mosaic:03d}: no content links images {apart} to the rest; as groups they lie "
+            "where the stage should have been"
+        )
     if missing:
         warnings.append(
             f"the template mosaic {mosaic:03d} lacks {len(missing)} of {len(grid)} tiles (images "
@@ -82,6 +101,9 @@ def compute(context: StageContext) -> Outcome:
             "anchored_tiles": int(solved.is_anchored.sum()),
             "pairs": len(solved.edges),
             "pairs_used": len(measured),
+            "pairs_rejected": int((np.isfinite(solved.edges["dy"]) & ~solved.edges["used"]).sum()),
+            "ncc_median": round(float(np.median(measured["ncc"])), 4) if len(measured) else None,
+            "islands": len(islands),
             "residual_px_rms": (
                 round(float(np.sqrt(np.mean(measured["residual"] ** 2))), 4)
                 if len(measured)
@@ -91,6 +113,9 @@ def compute(context: StageContext) -> Outcome:
         extra={
             "template_slice": context.plan.slice(mosaic),
             "unanchored_images": unanchored,
+            "stranger_images": strangers,
+            "islands": islands,
+            "verdict": "warn" if warnings else "ok",
         },
         warnings=tuple(warnings),
     )

@@ -9,6 +9,7 @@ from opticstream_smk.mosaic.prefilter import filter_tile
 from opticstream_smk.mosaic.resolve import connected_islands, resolve_positions
 from opticstream_smk.mosaic.stage_model import fit_stage_model
 from opticstream_smk.mosaic.subpixel import refine_offset
+from opticstream_smk.mosaic.subpixel_kernels import subtract_background
 
 
 def texture(shape, seed):
@@ -83,13 +84,13 @@ def test_refined_offset_is_exact_without_noise(offset):
     assert np.allclose(found.shift, offset, atol=0.02)
 
 
-@pytest.mark.parametrize("extra_sigma_px", [0.0, 1.0])
-def test_refined_offset_is_nearly_unbiased_and_its_covariance_holds(extra_sigma_px):
+@pytest.mark.parametrize("is_noisy", [False, True])
+def test_refined_offset_is_nearly_unbiased_and_its_covariance_holds(is_noisy):
     offset = (0.4, 60.3)
     errors, variances = [], []
     for seed in range(60):
         a, b = views(offset, noise=4.0, seed=seed)
-        found = refine_offset(a, b, (0, 60), extra_sigma_px=extra_sigma_px)
+        found = refine_offset(a, b, (0, 60), is_noisy=is_noisy)
         errors.append(found.shift - offset)
         variances.append(np.diag(found.covariance))
     spread = np.std(errors, axis=0)
@@ -116,10 +117,10 @@ def test_unrelated_or_thin_overlaps_are_not_refined():
 def test_missing_pixels_do_not_move_the_offset():
     offset = (0.4, 60.3)
     a, b = views(offset)
-    image = b.smoothed.copy()
+    image = b.spline.copy()
     image[30:60, 2:12] = np.nan
     found = refine_offset(a, filter_tile(image), (0, 60))
-    reference = refine_offset(a, filter_tile(b.smoothed), (0, 60))
+    reference = refine_offset(a, filter_tile(b.spline), (0, 60))
     assert np.allclose(found.shift, reference.shift, atol=0.03)
 
 
@@ -204,3 +205,63 @@ def test_islands_are_numbered_by_size():
     assert labels[[0, 1]].tolist() == [1, 1]
     assert sorted(labels[[2, 6]].tolist()) == [2, 3]
     assert sizes.tolist() == [2, 2, 1, 3, 3, 3, 1]
+
+
+def test_two_right_offsets_outvote_a_wrong_one_however_far_it_pulls():
+    cells, pairs = grid_pairs(3, 3)
+    true = cells * 100.0 + np.random.default_rng(1).normal(0, 1, (9, 2))
+    offsets = true[pairs[:, 1]] - true[pairs[:, 0]]
+    wrong = int(np.flatnonzero((pairs == (1, 4)).all(axis=1))[0])
+    right = np.flatnonzero((pairs == 1).any(axis=1) & (np.arange(len(pairs)) != wrong))
+    offsets[wrong] += (30, 12)
+    covariances = np.tile(np.eye(2) * 0.05**2, (len(pairs), 1, 1))
+    covariances[wrong] /= 1.5**2  # and is believed to be the best of all
+    result = resolve_positions(
+        cells * 100.0, pairs, np.array([2.0, 2.0]), pairs, offsets, covariances
+    )
+    assert result.weights[wrong] == 0
+    assert result.weights[right].min() > 0.3
+    error = result.positions - true
+    assert np.abs(error - error.mean(axis=0)).max() < 0.2
+
+
+def test_tiles_of_speckle_know_nothing_of_their_offset():
+    rng = np.random.default_rng(3)
+    a, b = (filter_tile(rng.gamma(40, 1, (90, 80))) for _ in range(2))
+    found = refine_offset(a, b, (0, 50))
+    assert found is None or np.sqrt(np.diag(found.covariance)).max() > 0.3
+
+
+def test_where_only_one_corner_shows_tissue_the_uncertainty_is_that_of_the_corner():
+    errors, variances = [], []
+    for seed in range(30):
+        scene = np.full((200, 200), 30.0)
+        scene[50:75, 110:140] += texture((200, 200), seed)[50:75, 110:140] - 35
+        rng = np.random.default_rng(seed)
+        views = []
+        for dx in (0.0, 60.3):
+            axes = np.meshgrid(50 + np.arange(90), 50 + dx + np.arange(100), indexing="ij")
+            view = ndi.map_coordinates(scene, axes, order=3)
+            # Speckle is as strong as what it lies on.
+            views.append(filter_tile(view * rng.gamma(100, 0.01, view.shape)))
+        found = refine_offset(*views, (0, 60))
+        errors.append(found.shift - (0, 60.3))
+        variances.append(np.diag(found.covariance))
+    ratio = np.std(errors, axis=0) / np.sqrt(np.median(variances, axis=0))
+    assert ((ratio > 0.4) & (ratio < 1.8)).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_background_is_a_running_mean(slope):
+    image = np.random.default_rng(0).normal(size=(37, 29)).astype(np.float32)
+    background = image.astype(np.float64)
+    style = {"mode": "reflect", "reflect_type": "odd"} if slope else {"mode": "edge"}
+    for _ in range(3):
+        for axis in (1, 0):
+            width = [(5, 5) if k == axis else (0, 0) for k in (0, 1)]
+            padded = np.pad(background, width, **style)
+            background = np.lib.stride_tricks.sliding_window_view(padded, 11, axis).mean(-1)
+    expected = image - background
+    removed = subtract_background(image, 11, slope)
+    np.testing.assert_allclose(image, expected, atol=1e-5)
+    np.testing.assert_allclose(removed, background, atol=1e-5)
