@@ -75,7 +75,7 @@ def test_a_disk_that_is_unmounted_between_batches(bench, mount):
 
 def test_names_are_synced_too(bench, monkeypatch):
     synced = []
-    monkeypatch.setattr(atomic, "_sync_folder", lambda folder: synced.append(folder))
+    monkeypatch.setattr(atomic, "sync_folder", lambda folder: synced.append(folder))
     bench.archive()
     # Marker, two files with their checksums, manifest.
     assert synced.count(bench.folder) == 6

@@ -260,6 +260,8 @@ def test_following_ends_cleanly(config, tmp_path, logs, number):
         [BIN / "optic-trigger", "logs", "-f", "-n", "1", "--mosaic", "1", "--batch", "2",
          "--config", tmp_path / "project.yaml"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Where the tests run in the background of a script, SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         seen = [process.stdout.readline() for _ in range(4)]

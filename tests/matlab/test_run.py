@@ -169,7 +169,12 @@ def test_it_ends_with_the_process_that_runs_it(tmp_path, number):
         "from opticstream_smk.matlab.run import run_matlab\n"
         f"run_matlab({python(inner)!r}, limit_s=600)"
     )
-    process = subprocess.Popen(python(code), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        python(code),
+        stderr=subprocess.DEVNULL,
+        # Where the tests run in the background of a script, SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_until(lambda: path.exists() and len(path.read_text().split()) == 2)
     pids = list(map(int, path.read_text().split()))
     assert all(map(is_alive, pids))
