@@ -1,8 +1,8 @@
 """Tiles of one size, one after the other, in memory that is used again.
 
-Fresh memory is dear: on a virtual machine its first touch costs more than the computation. So
-B-lines go through in blocks, from the file to the files, and a tile takes a few hundred MB
-whatever its size.
+Fresh memory is dear: on a virtual machine, the first touch of the volumes of a tile costs half as
+much as computing them. So B-lines go through in blocks, from the file to the files, and a tile
+takes a few hundred MB whatever its size.
 """
 
 from __future__ import annotations
