@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from opticstream_smk.mosaic.blending import blend, canvas_shape, tile_corners
+    from opticstream_smk.mosaic.drift import Drift, measure_drift
     from opticstream_smk.mosaic.focus import FocusPlane, fit_focus_plane, solve_focus_plane
     from opticstream_smk.mosaic.grid import nominal_positions, snake_order
+    from opticstream_smk.mosaic.joint import solve_jointly
+    from opticstream_smk.mosaic.judge import Limits, Verdict, judge_positions
     from opticstream_smk.mosaic.mask import make_mask
     from opticstream_smk.mosaic.positions import TilePositions, solve_positions
     from opticstream_smk.mosaic.template import (
@@ -25,21 +28,27 @@ if TYPE_CHECKING:
     from opticstream_smk.mosaic.volumes import VolumeReport, stitch_volume
 
 __all__ = [
+    "Drift",
     "FocusPlane",
+    "Limits",
     "TileEntry",
     "TileInfo",
     "TilePositions",
+    "Verdict",
     "VolumeReport",
     "blend",
     "canvas_shape",
     "fit_focus_plane",
+    "judge_positions",
     "make_mask",
+    "measure_drift",
     "nominal_positions",
     "parse_tile_info",
     "read_tile_info",
     "render_template",
     "snake_order",
     "solve_focus_plane",
+    "solve_jointly",
     "solve_positions",
     "stitch_volume",
     "template_text",
@@ -48,21 +57,27 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "Drift": "drift",
     "FocusPlane": "focus",
+    "Limits": "judge",
     "TileEntry": "template",
     "TileInfo": "template",
     "TilePositions": "positions",
+    "Verdict": "judge",
     "VolumeReport": "volumes",
     "blend": "blending",
     "canvas_shape": "blending",
     "fit_focus_plane": "focus",
+    "judge_positions": "judge",
     "make_mask": "mask",
+    "measure_drift": "drift",
     "nominal_positions": "grid",
     "parse_tile_info": "template",
     "read_tile_info": "template",
     "render_template": "template",
     "snake_order": "grid",
     "solve_focus_plane": "focus",
+    "solve_jointly": "joint",
     "solve_positions": "positions",
     "stitch_volume": "volumes",
     "template_text": "template",

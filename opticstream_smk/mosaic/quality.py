@@ -24,16 +24,13 @@ _MIN_MISMATCHES = 2
 _MIN_MATCHES = 4
 
 
-def find_strangers(
+def overlaps_with_content(
     tiles: Sequence[FilteredTile],
     positions: NDArray[np.float64],
     pairs: NDArray[np.int64],
     is_used: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Find tiles that match no neighbour although both show tissue where they overlap.
-
-    Two files that were swapped look like this, or a tile that was acquired elsewhere; a tile of
-    background does not, for it is weak where it overlaps with others.
+    """Find the overlaps that should match: both tiles show as much there as those that did.
 
     Parameters
     ----------
@@ -49,18 +46,47 @@ def find_strangers(
     Returns
     -------
     numpy.ndarray
+        (P,) bool; those that were used, where too few were to tell how strong one has to be.
+    """
+    if is_used.sum() < _MIN_MATCHES:
+        return is_used
+    strength = np.array([_strength(tiles, positions, int(a), int(b)) for a, b in pairs])
+    weakest = float(np.quantile(strength[is_used], _WEAKEST_SHARE))
+    return np.asarray(is_used | (strength >= weakest))
+
+
+def find_strangers(
+    n_tiles: int,
+    pairs: NDArray[np.int64],
+    has_content: NDArray[np.bool_],
+    is_used: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Find tiles that match no neighbour although both show tissue where they overlap.
+
+    Two files that were swapped look like this, or a tile that was acquired elsewhere; a tile of
+    background does not, for it is weak where it overlaps with others.
+
+    Parameters
+    ----------
+    n_tiles
+        Number of tiles, N.
+    pairs
+        (P, 2) neighbours in the grid.
+    has_content
+        (P,) as from `overlaps_with_content`.
+    is_used
+        (P,) whether the offset of the pair was measured and agrees with the others.
+
+    Returns
+    -------
+    numpy.ndarray
         (N,) bool.
     """
-    strangers = np.zeros(len(tiles), dtype=bool)
-    if is_used.sum() < _MIN_MATCHES:
-        return strangers
-    strength = np.array([_strength(tiles, positions, int(a), int(b)) for a, b in pairs])
-    should_match = strength >= np.quantile(strength[is_used], _WEAKEST_SHARE)
-    for tile in range(len(tiles)):
-        own = (pairs == tile).any(axis=1)
-        mismatches = (own & should_match & ~is_used).sum()
-        strangers[tile] = mismatches >= _MIN_MISMATCHES and not (own & is_used).any()
-    return strangers
+    mismatches = np.zeros(n_tiles, dtype=np.int64)
+    np.add.at(mismatches, pairs[has_content & ~is_used], 1)
+    matches = np.zeros(n_tiles, dtype=np.int64)
+    np.add.at(matches, pairs[is_used], 1)
+    return np.asarray((mismatches >= _MIN_MISMATCHES) & (matches == 0))
 
 
 def _strength(

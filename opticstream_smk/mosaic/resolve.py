@@ -73,8 +73,9 @@ def resolve_positions(
 ) -> Resolution:
     """Solve all positions together.
 
-    Every pair of neighbours pulls towards its offset in the stage model, as strongly as the stage
-    is regular, and less where the stage has evidently slipped (Student's t); every measured offset
+    Every pair of neighbours pulls towards its expected offset (stage model or earlier solution), as
+    strongly as the stage is regular, and less where it has evidently slipped (Student's t); every
+    measured offset
     pulls with its inverse covariance, as a matrix, so that an edge of tissue counts across itself
     and not along. Measured offsets that the others contradict lose their weight: first absolute
     deviations are minimised, so that several right offsets outvote a wrong one however far it
@@ -84,18 +85,19 @@ def resolve_positions(
     Parameters
     ----------
     expected
-        (N, 2) positions of the stage model, px.
+        (N, 2) positions of the stage model, or an earlier solution, px.
     pairs
         (P, 2) tiles that are neighbours in the grid, measured or not.
     scatter
-        (2,) standard deviation (y, x) in px of neighbours' offsets about the stage model.
+        (2,) or (P, 2) standard deviation (y, x) in px of neighbours' offsets about `expected`.
     measured_pairs
-        (E, 2) first and second tile of each measured offset.
+        (E, 2) first and second tile of each measured offset; a pair may be measured repeatedly.
     offsets, covariances
         (E, 2) in px and (E, 2, 2) in px^2.
     """
     n_tiles = len(expected)
-    regular = np.broadcast_to(np.diag(scatter**-2), (len(pairs), 2, 2))
+    scatter = np.broadcast_to(scatter, (len(pairs), 2))
+    regular = scatter[:, :, None] ** -2 * np.eye(2)
     hold = sparse.identity(2 * n_tiles, format="csr") * _ABSOLUTE_SIGMA_PX**-2
     # The unknowns are the departures from the stage model, of which the lattice expects none.
     departures = offsets - (expected[measured_pairs[:, 1]] - expected[measured_pairs[:, 0]])

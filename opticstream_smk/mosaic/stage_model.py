@@ -89,7 +89,7 @@ def fit_stage_model(
             weighted = design * weights[:, None]
             solution = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ target)
             misfit = np.abs(target - design @ solution)
-            sigma = _robust_sigma(misfit, prior_scatter_px)
+            sigma = robust_sigma(misfit, prior_scatter_px)
             if iteration < _ITERATIONS // 2:
                 weights = sigma / np.maximum(misfit, 0.1 * sigma)
             else:
@@ -104,8 +104,8 @@ def _terms(cells: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([row, column, column % 2, row % 2], axis=1).astype(np.float64)
 
 
-def _robust_sigma(misfit: NDArray[np.float64], prior: float) -> float:
-    """Standard deviation from the median of |misfit|, blended with the prior when edges are few."""
+def robust_sigma(misfit: NDArray[np.float64], prior: float) -> float:
+    """Standard deviation, px, of (E,) |misfit|, from its median; of few, `prior` px has a say."""
     if not len(misfit):
         return prior
     measured = float(np.median(misfit)) / _MAD_OF_NORMAL

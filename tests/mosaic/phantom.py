@@ -17,6 +17,7 @@ class Phantom:
     true: np.ndarray  # (N, 2) y, x
     nominal: np.ndarray  # (N, 2)
     has_tissue: np.ndarray  # (N,) bool
+    stage: np.ndarray  # (N, 2) y, x where the stage goes on average
 
 
 def make_phantom(
@@ -31,14 +32,24 @@ def make_phantom(
     backlash_px=0.0,
     looks=100,
     tissue_share=1.0,
+    stage_seed=None,
+    repeatability_px=0.0,
 ):
-    """Texture of several scales under speckle of `looks` looks; `tissue_share` of the width."""
+    """Texture of several scales under speckle of `looks` looks; `tissue_share` of the width.
+
+    Phantoms of the same `stage_seed` have the same stage, which comes back to its places with a
+    scatter of `repeatability_px`.
+    """
     rng = np.random.default_rng(seed)
+    of_stage = rng if stage_seed is None else np.random.default_rng(stage_seed)
     cells = snake_order(rows, columns)
     nominal = nominal_positions(cells, tile_shape, overlap_percent)
     true = nominal + cells * np.asarray(step_error_px)
     true[:, 0] += backlash_px * (cells[:, 1] % 2)
-    true += np.clip(rng.normal(0, 1, true.shape), -2.5, 2.5) * jitter_px
+    true += np.clip(of_stage.normal(0, 1, true.shape), -2.5, 2.5) * jitter_px
+    stage = true.copy()
+    if repeatability_px:
+        true += rng.normal(0, repeatability_px, true.shape)
     true += _MARGIN - true.min(axis=0)
     ny, nx = tile_shape
     height, width = (np.ceil(true.max(axis=0)) + tile_shape + _MARGIN).astype(int)
@@ -57,7 +68,7 @@ def make_phantom(
         speckle = rng.gamma(looks, 1 / looks, size=tile.shape)
         tile[:] = clean * vignette * speckle + rng.normal(0, 1, tile.shape)
     has_tissue = true[:, 1] + 0.2 * nx < tissue_share * width
-    return Phantom(tiles, cells, true, nominal, has_tissue)
+    return Phantom(tiles, cells, true, nominal, has_tissue, stage)
 
 
 def position_errors(positions, true, use=slice(None)):
