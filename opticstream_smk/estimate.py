@@ -185,9 +185,10 @@ def mosaic_products(config: "Config", acquisition: str) -> Amount:
     image = Amount(_array(height * width) + _TIFF_HEADER + height * width * 4, 2)
     mask = Amount(_array(height * width, bytes_per_value=1) + _TIFF_HEADER + height * width, 2)
     picture = Amount(_jpeg(height, width), 1)
-    template = Amount(200 * tiles_of_mosaic(config, acquisition), 2)
+    # A template and two lines of a table for each tile, and the same once more in the project.
+    template = Amount(2 * 350 * tiles_of_mosaic(config, acquisition), 4)
     overview = Amount(_OVERVIEW_BYTES, 1)
-    return image * images + mask + picture * (images + 1) + template + overview + _stages(2)
+    return image * images + mask + picture * (images + 1) + template + overview + _stages(3)
 
 
 def slice_products(config: "Config") -> Amount:

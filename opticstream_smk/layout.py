@@ -54,6 +54,10 @@ class ProjectLayout:
         """Coordinate template of an acquisition."""
         return self.root / f"{naming.tilemap_stem(acquisition)}.j2"
 
+    def template_edges(self, acquisition: str) -> Path:
+        """What the overlaps said that a coordinate template was solved from."""
+        return self.root / f"{naming.tilemap_stem(acquisition)}_edges.tsv"
+
     # -------------------------------------------------------------------------------- mosaics
     def mosaic(self, mosaic: int) -> Path:
         """Folder of a mosaic."""
@@ -102,6 +106,14 @@ class ProjectLayout:
         return (
             self.mosaic(mosaic) / "stitched" / naming.mosaic_product_name(mosaic, modality, suffix)
         )
+
+    def mosaic_template(self, mosaic: int) -> Path:
+        """Coordinate template of a mosaic that does not lie as that of its acquisition says."""
+        return self.mosaic(mosaic) / "tilemap.j2"
+
+    def mosaic_edges(self, mosaic: int) -> Path:
+        """What the overlaps of a mosaic say about its coordinates."""
+        return self.stitched(mosaic, "edges", ".tsv")
 
     def registered_product(self, slice_: int, product: str) -> Path:
         """Product of a registered slice; product as in ``3daxis.nii``."""

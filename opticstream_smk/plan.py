@@ -375,16 +375,26 @@ class Plan:
         if place.level == "batch" and state != "ready":
             tiles = "complex" if makes_complex(self.config) else "ready"
             return [(place, {"processed": tiles, "qc": "processed"}.get(state, "ready"))]
-        if place.level == "mosaic" and state == "stitched" and place.mosaic:
+        if place.level == "mosaic" and state in ("coordinates", "stitched") and place.mosaic:
             batches = self.counted_batches(place.mosaic)
+            own = state == "stitched" and self.uses_coordinates(place.mosaic)
             return [
                 *((batch_place(place.mosaic, batch, per_slice), "processed") for batch in batches),
                 (Place("tilemap", acquisition=self.acquisition(place.mosaic)), "solved"),
+                *([(place, "coordinates")] if own else []),
             ]
         if place.level == "slice" and state == "registered" and place.slice:
             mosaics = self.mosaics(place.slice)
             return [(Place("mosaic", place.slice, mosaic), "stitched") for mosaic in mosaics]
         return []
+
+    def uses_coordinates(self, mosaic: int) -> bool:
+        """Whether a mosaic has ``.coordinates``, or will before it is stitched.
+
+        What an earlier version stitched has none and is left alone.
+        """
+        states = self.mosaic_states(mosaic)
+        return "coordinates" in states or "stitched" not in states
 
     @property
     def batch_flags(self) -> tuple[str, ...]:
@@ -414,7 +424,9 @@ class Plan:
             for state in self.batch_flags
         ]
         if self.can_stitch(mosaic):
-            flags.append((Place("mosaic", self.slice(mosaic), mosaic), "stitched"))
+            place = Place("mosaic", self.slice(mosaic), mosaic)
+            flags += [(place, "coordinates")] if self.uses_coordinates(mosaic) else []
+            flags.append((place, "stitched"))
         return flags
 
     def flags(self) -> list[tuple[Place, str]]:
@@ -453,12 +465,13 @@ class Plan:
         """What is missing of a mosaic and can be made from flags that are there.
 
         One run makes each target without another one of them: what is made on the way (complex
-        tiles; the template, with its own mosaic) is made for this target only.
+        tiles; coordinates of a mosaic; the template, with its own mosaic) is made for this target
+        only.
         """
         flags = [
             (place, state)
             for place, state in self.wanted(mosaic)
-            if state != "complex" and not self.has(place, state)
+            if state not in ("complex", "coordinates") and not self.has(place, state)
             if all(self._is_at_hand(mosaic, *flag) for flag in self.inputs(place, state))
         ]
         return [
@@ -482,6 +495,8 @@ class Plan:
             return True
         if state == "complex":
             return self.has(place, "ready")
+        if state == "coordinates":
+            return True  # made from what the mosaic itself is made from
         return (
             state == "solved"
             and place.acquisition is not None

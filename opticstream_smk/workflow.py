@@ -105,6 +105,15 @@ class WorkflowProject:
         acquisition = self.plan.acquisition(mosaic)
         return self.layout.relative(self.layout.tilemap_flag(acquisition))
 
+    def coordinates_flag(self, mosaic: int) -> list[str]:
+        """Flag of the coordinates that a mosaic is stitched with.
+
+        What an earlier version stitched without is left alone, unless everything is forced.
+        """
+        if not self.plan.uses_coordinates(mosaic) and not self.force_all:
+            return []
+        return [self.layout.relative(self.layout.mosaic_flag(mosaic, "coordinates"))]
+
 
 def set_up(workflow: Any, config: dict[str, Any]) -> WorkflowProject:
     """Choose and check the configuration of a snakemake run.

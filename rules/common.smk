@@ -42,8 +42,13 @@ def mosaic_batches(wildcards):
 
 
 def mosaic_template(wildcards):
-    """Flag of the template that a mosaic is stitched with."""
+    """Flag of the template of a mosaic's acquisition."""
     return PROJECT.template_flag(int(wildcards.mosaic))
+
+
+def mosaic_coordinates(wildcards):
+    """Flag of the coordinates that a mosaic is stitched with."""
+    return PROJECT.coordinates_flag(int(wildcards.mosaic))
 
 
 def slice_mosaics(wildcards):

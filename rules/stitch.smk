@@ -1,6 +1,7 @@
 rule stitch_enface:
     input:
         batches=mosaic_batches,
+        coordinates=mosaic_coordinates,
         template=ancient(mosaic_template),
     output:
         f"{MOSAIC}.stitched",

@@ -32,6 +32,7 @@ class History:
                 self.process(mosaic)
                 if slice_ == 1:
                     self.solve(mosaic)
+                self.write(self.place(mosaic), "coordinates")
                 self.write(self.place(mosaic), "stitched")
             self.write(Place("slice", slice_), "registered")
 
@@ -49,6 +50,7 @@ class History:
         """Every mosaic of a slice, which is not registered."""
         for mosaic in self.plan.mosaics(slice_):
             self.process(mosaic)
+            self.write(self.place(mosaic), "coordinates")
             self.write(self.place(mosaic), "stitched")
 
     def enter(self, mosaic: int, *batches: int, missing: Collection[int] = ()) -> None:

@@ -53,7 +53,7 @@ def test_what_is_not_made_in_this_configuration_is_not_asked_for(make_config):
     history.write(history.place(1, 2), "processed")
     assert asked(again(history).startable(1)) == {batch(1, 1, "processed")}
     flags = again(history).flags()
-    assert {state for _, state in flags} == {"processed", "stitched", "solved"}
+    assert {state for _, state in flags} == {"processed", "coordinates", "stitched", "solved"}
 
 
 def test_batches_beyond_the_grid_are_not_asked_for(history):
@@ -157,7 +157,7 @@ def test_the_watcher_asks_for_everything_that_all_asks_for(history):
             history.write(target.place, path.suffix[1:])
         made |= {target.path for target in steps}
     on_the_way = {"state/tilemap-normal.solved", "state/tilemap-tilted.solved"}
-    on_the_way |= {path for path in wanted if path.endswith(".complex")}
+    on_the_way |= {path for path in wanted if path.endswith((".complex", ".coordinates"))}
     assert made | on_the_way == wanted
     assert all(again(history).is_finished(mosaic) for mosaic in (1, 2, 3, 4))
 

@@ -26,15 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from opticstream_smk.plan import project_state
-    from opticstream_smk.stages import NAMES, find_stage
+    from opticstream_smk.stages import NAMES, find_stages
     from opticstream_smk.state.places import Place
 
     config = given_config(arguments)
     if arguments.stage == "scan":
-        level, flag = "batch", "ready"
+        made = {("batch", "ready")}
     elif arguments.stage in NAMES:
-        stage = find_stage(arguments.stage)
-        level, flag = stage.level, stage.flag
+        made = {(stage.level, stage.flag) for stage in find_stages(arguments.stage)}
     else:
         raise ConfigError(
             f"--from {arguments.stage}: no such stage; expected scan, {', '.join(NAMES)}"
@@ -50,10 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     def is_asked(place: Place) -> bool:
         return all(getattr(place, name) == value for name, value in asked.items())
 
-    wanted = {(level, flag)}
+    wanted = set(made)
     if arguments.stage == "scan" and arguments.batch is None:
         # New raw files of whole mosaics: what the old ones lacked says nothing about them.
         wanted.add(("mosaic", "closed"))
+    if arguments.stage == "solve_coordinates":
+        # An earlier version stitched without coordinates of the mosaic itself.
+        wanted.add(("mosaic", "stitched"))
     with project_state(config).open_project() as project:
         for place, name in project.present():
             if (place.level, name) in wanted and is_asked(place):
@@ -62,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
             node.path(name) for node in project.changed() for name in sorted(node.withdrawn)
         ]
         if not withdrawn:
+            flags = " or ".join(f".{flag} flag of a {level}" for level, flag in sorted(made))
             raise IncompleteInputError(
-                f"nothing to redo: no .{flag} flag of a {level} fits "
+                f"nothing to redo: no {flags} fits "
                 f"{' '.join(f'--{k} {v}' for k, v in asked.items()) or 'this project'}"
             )
         if arguments.dry_run:

@@ -12,17 +12,25 @@ if TYPE_CHECKING:
     from opticstream_smk.config import Config
     from opticstream_smk.state.places import Place
 
-# Stage: what it does, the ids that it needs.
-STAGES = {
-    "convert_complex": ("raw tiles to complex tiles", ("mosaic", "batch")),
-    "process_tiles": ("tiles to volumes, surface and en-face maps", ("mosaic", "batch")),
-    "qc_tiles": ("contact sheet and numbers of a batch", ("mosaic", "batch")),
-    "archive_batch": ("raw files of a batch, compressed and verified", ("mosaic", "batch")),
-    "solve_coordinates": ("tile positions to a template", ("acquisition",)),
-    "stitch_enface": ("en-face maps to mosaics, and the mask", ("mosaic",)),
-    "register_slice": ("mosaics of a slice to its 3-D axis", ("slice",)),
-    "qc_mosaic": ("overview picture of a mosaic", ("mosaic",)),
-    "qc_slice": ("overview picture of a slice", ("slice",)),
+Ids = tuple[str, ...]
+
+_BATCH: tuple[Ids, ...] = (("mosaic", "batch"),)
+_MOSAIC: tuple[Ids, ...] = (("mosaic",),)
+_SLICE: tuple[Ids, ...] = (("slice",),)
+# Stage: what it does, the ids that it needs; of several kinds, one.
+STAGES: dict[str, tuple[str, tuple[Ids, ...]]] = {
+    "convert_complex": ("raw tiles to complex tiles", _BATCH),
+    "process_tiles": ("tiles to volumes, surface and en-face maps", _BATCH),
+    "qc_tiles": ("contact sheet and numbers of a batch", _BATCH),
+    "archive_batch": ("raw files of a batch, compressed and verified", _BATCH),
+    "solve_coordinates": (
+        "tile positions to a template; of a mosaic, compared with it",
+        (("acquisition",), ("mosaic",)),
+    ),
+    "stitch_enface": ("en-face maps to mosaics, and the mask", _MOSAIC),
+    "register_slice": ("mosaics of a slice to its 3-D axis", _SLICE),
+    "qc_mosaic": ("pictures of a mosaic", _MOSAIC),
+    "qc_slice": ("overview picture of a slice", _SLICE),
 }
 
 
@@ -30,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     width = max(map(len, STAGES))
     listed = "\n".join(
-        f"  {name:<{width}}  {text} ({' '.join('--' + i for i in ids)})"
-        for name, (text, ids) in STAGES.items()
+        f"  {name:<{width}}  {text} ({' | '.join(map(_options, kinds))})"
+        for name, (text, kinds) in STAGES.items()
     )
     commands = argparse.ArgumentParser(
         prog="optic-stage",
@@ -56,6 +64,25 @@ def parser() -> argparse.ArgumentParser:
     return commands
 
 
+def _options(ids: Ids) -> str:
+    return " ".join(f"--{name}" for name in ids)
+
+
+def _needed_ids(arguments: argparse.Namespace) -> Ids:
+    """The ids that a stage works by, all of them given."""
+    _, kinds = STAGES[arguments.stage]
+    given = [ids for ids in kinds if all(getattr(arguments, name) is not None for name in ids)]
+    if len(given) == 1:
+        return given[0]
+    if given:
+        raise ConfigError(
+            f"optic-stage {arguments.stage} works by {' or '.join(map(_options, kinds))}, not both"
+        )
+    missing = [[name for name in ids if getattr(arguments, name) is None] for ids in kinds]
+    needed = " or ".join(" and ".join(f"--{name}" for name in names) for names in missing)
+    raise ConfigError(f"optic-stage {arguments.stage} needs {needed}")
+
+
 def main() -> int:
     """Entry point of ``optic-stage``."""
     arguments = parser().parse_args()
@@ -64,10 +91,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    _, needed = STAGES[arguments.stage]
-    missing = [f"--{name}" for name in needed if getattr(arguments, name) is None]
-    if missing:
-        raise ConfigError(f"optic-stage {arguments.stage} needs {' and '.join(missing)}")
+    needed = _needed_ids(arguments)
     if arguments.threads < 1:
         raise ConfigError(f"--threads {arguments.threads}: expected 1 or more")
 
@@ -96,7 +120,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from opticstream_smk.stages.stage import run_stage
 
     run_stage(
-        find_stage(arguments.stage),
+        find_stage(arguments.stage, place.level),
         config,
         place,
         threads=arguments.threads,
@@ -126,7 +150,7 @@ def _protect_acquisition(config: "Config") -> None:
     )
 
 
-def _place(config: "Config", arguments: argparse.Namespace, needed: tuple[str, ...]) -> "Place":
+def _place(config: "Config", arguments: argparse.Namespace, needed: Ids) -> "Place":
     from opticstream_smk.state import places
 
     per_slice = config.acquisition.mosaics_per_slice

@@ -24,6 +24,18 @@ class MosaicSection(Section):
         description="Slice whose mosaics give the tile coordinates of all slices. "
         "Null: the first slice present.",
     )
+    coordinates: Literal["reuse", "refine", "every_slice"] = Field(
+        default="reuse",
+        description="How a mosaic uses the coordinates of the template slice. `reuse`: as they "
+        "are, as long as its own overlaps agree to drift_limit_px. `refine`: its own, and the "
+        "template's where a tile has no content. `every_slice`: its own alone.",
+    )
+    drift_limit_px: float = Field(
+        default=1.0,
+        gt=0,
+        description="How far the tiles of a mosaic may lie from the template (rms px; three times "
+        "as far for a single tile) before it gets a template of its own (`coordinates: reuse`).",
+    )
     allow_missing_tiles: int = Field(
         default=0,
         ge=0,

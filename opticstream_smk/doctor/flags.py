@@ -10,7 +10,7 @@ from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, image_list
-from opticstream_smk.stages import NAMES, find_stage
+from opticstream_smk.stages import NAMES, find_stages
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
 from opticstream_smk.state.places import FLAGS, RECORDS, Place, flag_path
@@ -109,6 +109,8 @@ def _upstream(plan: Plan, place: Place, name: str, flag: Flag) -> Iterator[tuple
     yield from plan.inputs(place, name)
     if flag.extra.get("closed"):
         yield (place, "closed")
+    if name == "stitched" and "template" in flag.extra:
+        yield (place, "coordinates")
 
 
 def _late_tiles(plan: Plan, place: Place, name: str, where: str) -> Iterator[Finding]:
@@ -134,7 +136,8 @@ def _drift(config: Config, plan: Plan, place: Place, flag: Flag, where: str) -> 
     acquisition = place.acquisition or (
         plan.acquisition(place.mosaic) if place.mosaic else naming.NORMAL
     )
-    if find_stage(flag.stage).params_sha256(config, acquisition) != flag.params_sha256:
+    stages = [stage for stage in find_stages(flag.stage) if stage.level == place.level]
+    if any(stage.params_sha256(config, acquisition) != flag.params_sha256 for stage in stages):
         yield Finding(
             where,
             f"made with other parameters of {flag.stage} than the configuration has now",

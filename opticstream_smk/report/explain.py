@@ -1,7 +1,7 @@
 """Why a batch, a mosaic or a slice is (not) moving, step by step from raw to registered."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -194,6 +194,8 @@ class _Teller:
         place = self.look.mosaic(mosaic)
         label = self.look.plan.acquisition(mosaic)
         yield self._template(label)
+        if self.look.plan.uses_coordinates(mosaic):
+            yield self._coordinates(mosaic)
         step = self._stage(place, "stitched")
         if step.state == "pending":
             step = Step(step.name, "pending", f"{place} waits for {self._lacks(mosaic)}")
@@ -225,6 +227,7 @@ class _Teller:
     def _template(self, label: str) -> Step:
         place = tilemap_place(label)
         step = self._stage(place, "solved")
+        step = replace(step, name=f"{step.name} {label}")
         if step.state != "pending":
             return step
         template = self.look.plan.template_mosaic(label)
@@ -240,6 +243,16 @@ class _Teller:
             f"{self._lacks(template, template=False)}",
         )
 
+    def _coordinates(self, mosaic: int) -> Step:
+        """Where the tiles of a mosaic lie: as its template says, or how else."""
+        place = self.look.mosaic(mosaic)
+        step = self._stage(place, "coordinates")
+        flag = self._flag(place, "coordinates")
+        if step.state == "pending" and not step.text:
+            return replace(step, text=f"{place} waits for {self._lacks(mosaic)}")
+        told = str(flag.extra.get("positions", "")) if flag is not None else ""
+        return replace(step, text=f"{step.text}: {told}") if told else step
+
     def _lacks(self, mosaic: int, *, template: bool = True) -> str:
         """What stands between a mosaic and its stitching."""
         places = self._wanted(mosaic)
@@ -251,10 +264,9 @@ class _Teller:
                 if len(lacking) < len(places)
                 else f"its batches: 0 of {len(places)} processed"
             )
-        if template and not self.look.listing.has(
-            tilemap_place(self.look.plan.acquisition(mosaic)), "solved"
-        ):
-            return "the coordinates of its tiles"
+        label = self.look.plan.acquisition(mosaic)
+        if template and not self.look.listing.has(tilemap_place(label), "solved"):
+            return f"the coordinates of the {label} template"
         return "a snakemake run"
 
     def _wanted(self, mosaic: int) -> list[Place]:

@@ -10,6 +10,7 @@ STAGE_OF_FLAG: Mapping[tuple[str, str], str] = MappingProxyType(
         ("batch", "processed"): "process_tiles",
         ("batch", "qc"): "qc_tiles",
         ("batch", "archived"): "archive_batch",
+        ("mosaic", "coordinates"): "solve_coordinates",
         ("mosaic", "stitched"): "stitch_enface",
         ("slice", "registered"): "register_slice",
         ("tilemap", "solved"): "solve_coordinates",

@@ -19,7 +19,7 @@ from opticstream_smk.io.pictures import (
 )
 from opticstream_smk.plan import image_list, template_params
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
-from opticstream_smk.stages.tilemap import TileFiles, Tilemap, read_tilemap, tile_count
+from opticstream_smk.stages.tilemap import TileFiles, Tilemap, solved_tilemap, tile_count
 from opticstream_smk.state.flags import file_input
 
 _SUFFIXES = (".nii", ".jpg", ".tiff")
@@ -54,7 +54,8 @@ def compute(context: StageContext) -> Outcome:
     config, layout, mosaic = context.config, context.layout, context.mosaic
     plan = context.plan
     missing = plan.accept_missing(mosaic)
-    tilemap = read_tilemap(config, layout, context.acquisition, missing)
+    tilemap = solved_tilemap(plan, mosaic, missing)
+    assert tilemap.path is not None
     covered, gaps = tilemap.coverage(), tilemap.gaps()
     aip = _blend(context, tilemap, "aip")
     threshold = config.mosaic.mask_threshold(context.acquisition)
@@ -69,12 +70,11 @@ def compute(context: StageContext) -> Outcome:
         image = aip if modality == "aip" else _blend(context, tilemap, modality)
         for name, region in ((f"{modality}_nomask", covered), (modality, covered & mask)):
             _write_image(context, tilemap, name, modality, image, region)
-    template = layout.template(context.acquisition)
     warnings = [] if mask.any() else [_empty_mask(context, aip, threshold)]
     if missing:
         warnings.append(_missing_tiles(tilemap, gaps))
     return Outcome(
-        inputs=(file_input(template),),
+        inputs=(file_input(tilemap.path),),
         outputs=tuple(products(context)),
         tiles=tile_count(plan.images(mosaic), missing),
         numbers={
@@ -82,6 +82,7 @@ def compute(context: StageContext) -> Outcome:
             "unanchored_tiles": int((~tilemap.is_anchored).sum()),
         },
         extra={
+            "template": layout.relative(tilemap.path),
             "template_sha256": tilemap.sha256,
             # What `.closed` accepted is true only as long as it is closed.
             **({"closed": True} if plan.closed_without(mosaic) & missing else {}),
@@ -181,4 +182,12 @@ def _paths(context: StageContext, name: str) -> list[Path]:
     return [context.layout.stitched(context.mosaic, name, suffix) for suffix in _SUFFIXES]
 
 
-STAGE = Stage("stitch_enface", "mosaic", "stitched", params, products, compute)
+STAGE = Stage(
+    "stitch_enface",
+    "mosaic",
+    "stitched",
+    params,
+    products,
+    compute,
+    starts_level=lambda _config: False,
+)

@@ -1,4 +1,4 @@
-"""The coordinate template of an acquisition, as stages write and read it."""
+"""Coordinate templates, of an acquisition or of one mosaic, as stages write and read them."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
-from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.io import nifti
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan
-from opticstream_smk.state.flags import TileCount, read_flag
+from opticstream_smk.state.flags import Flag, TileCount, read_flag
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,10 @@ class Tilemap:
         (y, x) px of a tile.
     avg_signal
         (N,) mean intensity of each tile when the template was made, dB; 0 for a missing one.
+    path
+        The template; None for one that is not written yet.
     sha256
-        Hash of the template file; empty for one that is not written yet.
+        Hash of the template; empty for one that is not written yet.
     missing
         Images that the mosaic at hand lacks. The canvas has room for them.
     """
@@ -42,6 +44,7 @@ class Tilemap:
     is_anchored: NDArray[np.bool_]
     tile_shape: tuple[int, int]
     avg_signal: NDArray[np.float64]
+    path: Path | None = None
     sha256: str = ""
     missing: frozenset[int] = frozenset()
 
@@ -111,7 +114,7 @@ class TileFiles(Sequence[NDArray[np.float32]]):
         self._layout = layout
         self._mosaic = mosaic
         self._modality = modality
-        self._tile_shape = tile_shape
+        self.tile_shape = tile_shape
         self._count = count
         self._missing = frozenset(missing)
 
@@ -137,8 +140,8 @@ class TileFiles(Sequence[NDArray[np.float32]]):
         if not 0 <= index < self._count:
             raise IndexError(index)
         if index + 1 in self._missing:
-            return np.full(self._tile_shape, np.nan, np.float32)
-        image = nifti.read_image(self.path(index), shape_yx=self._tile_shape)
+            return np.full(self.tile_shape, np.nan, np.float32)
+        image = nifti.read_image(self.path(index), shape_yx=self.tile_shape)
         return np.asarray(image, np.float32)
 
 
@@ -148,10 +151,8 @@ def tile_count(images: Iterable[int], missing: Collection[int]) -> TileCount:
     return TileCount(done=done, missing=tuple(sorted(missing)))
 
 
-def write_tilemap(
-    config: Config, layout: ProjectLayout, acquisition: str, tilemap: Tilemap
-) -> None:
-    """Write the template of an acquisition."""
+def write_tilemap(config: Config, path: Path, tilemap: Tilemap) -> None:
+    """Write a template: that of an acquisition, or of one mosaic."""
     from opticstream_smk.mosaic import TileEntry, write_template
 
     tiles = [
@@ -169,18 +170,25 @@ def write_tilemap(
         )
     ]
     overlap = config.acquisition.tile_overlap_percent / 100
-    write_template(layout.template(acquisition), tiles, tile_overlap=overlap)
+    write_template(path, tiles, tile_overlap=overlap)
 
 
 def read_tilemap(
-    config: Config, layout: ProjectLayout, acquisition: str, missing: Collection[int] = ()
+    config: Config,
+    layout: ProjectLayout,
+    acquisition: str,
+    missing: Collection[int] = (),
+    *,
+    own_of: int | None = None,
 ) -> Tilemap:
-    """Read the template of an acquisition.
+    """Read the template of an acquisition, or of one mosaic of it.
 
     Parameters
     ----------
     missing
         Images that the mosaic lacks which is looked at.
+    own_of
+        Mosaic whose own template is read.
 
     Raises
     ------
@@ -191,7 +199,7 @@ def read_tilemap(
     """
     from opticstream_smk.mosaic import parse_tile_info, render_template
 
-    path = layout.template(acquisition)
+    path = layout.template(acquisition) if own_of is None else layout.mosaic_template(own_of)
     text = render_template(
         path, base_dir=layout.root, mosaic_id_str=naming.mosaic_stem(1), modality="aip"
     )
@@ -209,9 +217,30 @@ def read_tilemap(
         is_anchored=np.array([tile.is_anchored for tile in tiles]),
         tile_shape=(scan.tile_size_y, scan.alines(acquisition)),
         avg_signal=np.array([tile.avg_signal for tile in tiles]),
+        path=path,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         missing=frozenset(missing),
     )
+
+
+def solved_tilemap(plan: Plan, mosaic: int, missing: Collection[int]) -> Tilemap:
+    """Where the tiles of a mosaic lie, as its ``.coordinates`` says.
+
+    Raises
+    ------
+    IncompleteInputError
+        There are no coordinates, or no template.
+    CorruptInputError
+        Template or flag cannot be used.
+    """
+    path = plan.layout.mosaic_flag(mosaic, "coordinates")
+    flag = read_flag(path)
+    if flag is None:
+        raise IncompleteInputError(
+            f"{path} is not there; run `optic-stage solve_coordinates --mosaic {mosaic}`, or have "
+            "snakemake do it"
+        )
+    return _tilemap_of(plan, mosaic, flag, missing)
 
 
 def stitched_tilemap(plan: Plan, mosaic: int) -> Tilemap:
@@ -225,8 +254,20 @@ def stitched_tilemap(plan: Plan, mosaic: int) -> Tilemap:
         Template or flag cannot be used.
     """
     stitched = read_flag(plan.layout.mosaic_flag(mosaic, "stitched"))
-    missing = stitched.tiles.missing if stitched else ()
-    return read_tilemap(plan.config, plan.layout, plan.acquisition(mosaic), missing)
+    return _tilemap_of(plan, mosaic, stitched, stitched.tiles.missing if stitched else ())
+
+
+def _tilemap_of(plan: Plan, mosaic: int, flag: Flag | None, missing: Collection[int]) -> Tilemap:
+    """The template that a flag names; the acquisition's where it names none."""
+    own = plan.layout.relative(plan.layout.mosaic_template(mosaic))
+    is_own = flag is not None and flag.extra.get("template") == own
+    return read_tilemap(
+        plan.config,
+        plan.layout,
+        plan.acquisition(mosaic),
+        missing,
+        own_of=mosaic if is_own else None,
+    )
 
 
 def cells(config: Config, acquisition: str) -> NDArray[np.int64]:

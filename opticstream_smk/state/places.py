@@ -17,7 +17,7 @@ Level = Literal["batch", "mosaic", "slice", "tilemap"]
 FLAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {
         "batch": ("ready", "complex", "processed", "qc", "archived"),
-        "mosaic": ("closed", "stitched"),
+        "mosaic": ("closed", "coordinates", "stitched"),
         "slice": ("registered",),
         "tilemap": ("solved",),
     }

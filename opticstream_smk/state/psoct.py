@@ -112,14 +112,16 @@ def _downstream(
         if state == "complex":
             return [(place, "processed"), (place, "qc")]
         if state == "processed":
-            return [(place, "qc"), (mosaic_place(place.mosaic or 0, per_slice), "stitched")]
+            return [(place, "qc"), (mosaic_place(place.mosaic or 0, per_slice), "coordinates")]
     if place.level == "mosaic" and state == "closed":
+        return [(place, "coordinates")]
+    if place.level == "mosaic" and state == "coordinates":
         return [(place, "stitched")]
     if place.level == "mosaic" and state == "stitched":
         return [(slice_place(place.slice or 0), "registered")]
     if place.level == "tilemap" and state == "solved":
         return [
-            (mosaic_place(mosaic, per_slice), "stitched")
+            (mosaic_place(mosaic, per_slice), "coordinates")
             for mosaic in layout.mosaics()
             if naming.acquisition_of_mosaic(mosaic, per_slice) == place.acquisition
         ]

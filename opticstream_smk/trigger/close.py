@@ -157,9 +157,10 @@ def _not_true_without(
 ) -> Iterator[tuple[Place, str]]:
     """Flags of a mosaic that were made without other tiles than those that are missing."""
     per_slice = plan.config.acquisition.mosaics_per_slice
-    stitched = read_flag(plan.layout.mosaic_flag(mosaic, "stitched"))
-    if stitched is not None and set(stitched.tiles.missing) != set(missing):
-        yield mosaic_place(mosaic, per_slice), "stitched"
+    for state in ("coordinates", "stitched"):
+        made = read_flag(plan.layout.mosaic_flag(mosaic, state))
+        if made is not None and set(made.tiles.missing) != set(missing):
+            yield mosaic_place(mosaic, per_slice), state
     for batch in plan.ready_batches(mosaic):
         ready = read_flag(plan.layout.batch_flag(mosaic, batch, "ready"))
         own = set(missing).intersection(plan.images_of_batch(mosaic, batch))
@@ -189,6 +190,7 @@ def _written_downstream(plan: Plan, flags: Sequence[tuple[Place, str]]) -> set[P
         later = FLAGS[place.level][FLAGS[place.level].index(state) + 1 :]
         paths |= {flag_path(plan.layout, place, name) for name in later}
         if place.mosaic and place.slice:
-            paths.add(plan.layout.mosaic_flag(place.mosaic, "stitched"))
+            made = ("coordinates", "stitched")
+            paths |= {plan.layout.mosaic_flag(place.mosaic, name) for name in made}
             paths.add(plan.layout.slice_flag(place.slice, "registered"))
     return paths

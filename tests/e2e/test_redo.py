@@ -1,11 +1,14 @@
-from tests.e2e.test_workflow import FROM_PROCESSED, FROM_SOLVED
+import json
+import os
+
+from tests.e2e.test_workflow import FROM_PLACED, FROM_PROCESSED, FROM_SOLVED
 
 
 def test_redo_withdraws_a_stage_and_all_downstream(finished):
     before = sorted(finished.dir.rglob("*.stitched"))
     options = ("--from", "process_tiles", "--mosaic", 1, "--batch", 2)
     listed = finished.trigger("redo", *options, "--dry-run").stdout
-    assert listed.count("would withdraw") == 4  # processed, qc, stitched, registered
+    assert listed.count("would withdraw") == 5  # processed, qc, coordinates, stitched, registered
     assert sorted(finished.dir.rglob("*.stitched")) == before
     assert finished.planned() == set()
     finished.trigger("redo", *options)
@@ -15,6 +18,31 @@ def test_redo_withdraws_a_stage_and_all_downstream(finished):
 def test_only_redo_of_the_coordinates_withdraws_a_template(finished):
     finished.trigger("redo", "--from", "solve_coordinates", "--acquisition", "normal")
     assert finished.planned() == FROM_SOLVED
+
+
+def test_redo_of_the_coordinates_of_one_mosaic(finished):
+    finished.trigger("redo", "--from", "solve_coordinates", "--mosaic", 1)
+    assert finished.planned() == FROM_PLACED
+
+
+def test_what_an_earlier_version_stitched_is_left_alone_until_it_is_redone(finished):
+    """It knew no `.coordinates`, and `.stitched` did not say which template it was made with."""
+    for mosaic in (1, 2, 3, 4):
+        state = finished.dir / f"mosaic-{mosaic:02d}/state"
+        (state / f"mosaic-{mosaic:02d}.coordinates").unlink()
+        path = state / f"mosaic-{mosaic:02d}.stitched"
+        flag = json.loads(path.read_text())
+        del flag["extra"]["template"]
+        times = path.stat()
+        path.unlink()
+        path.write_text(json.dumps(flag))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert finished.planned() == set()
+    doctor = finished.trigger("doctor", "--fix")
+    assert "withdraw" not in doctor.stdout
+    assert finished.planned() == set()
+    finished.trigger("redo", "--from", "solve_coordinates", "--mosaic", 1)
+    assert finished.planned() == FROM_PLACED
 
 
 def test_redo_says_what_is_wrong(finished):

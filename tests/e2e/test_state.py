@@ -42,7 +42,7 @@ def test_mark_a_status(finished):
 
 def test_mark_says_what_is_wrong(finished_session):
     for words, message in (
-        (("--mosaic", 1, "registered", "true"), "expected one of closed, stitched"),
+        (("--mosaic", 1, "registered", "true"), "expected one of closed, coordinates, stitched"),
         (("--mosaic", 1, "stitched"), "needs a value"),
         (("--mosaic", 1, "stitched", "maybe"), "'maybe'"),
         (("--mosaic", 1, "completed", "true"), "takes no value"),

@@ -28,6 +28,13 @@ def stitched(mosaic):
     return ("stitch_enface", f"mosaic-{mosaic:02d}/state/mosaic-{mosaic:02d}.stitched")
 
 
+def placed(mosaic):
+    return (
+        "solve_mosaic_coordinates",
+        f"mosaic-{mosaic:02d}/state/mosaic-{mosaic:02d}.coordinates",
+    )
+
+
 def solved(acquisition):
     return ("solve_coordinates", f"state/tilemap-{acquisition}.solved")
 
@@ -43,10 +50,12 @@ def picture(level, number):
 
 FROM_REGISTERED = {registered(1), picture("slice", 1)}
 FROM_STITCHED = {stitched(1), picture("mosaic", 1), *FROM_REGISTERED}
-FROM_PROCESSED = {batch("processed", 1, 2), batch("qc", 1, 2), *FROM_STITCHED}
+FROM_PLACED = {placed(1), *FROM_STITCHED}
+FROM_PROCESSED = {batch("processed", 1, 2), batch("qc", 1, 2), *FROM_PLACED}
 FROM_COMPLEX = {batch("complex", 1, 2), *FROM_PROCESSED}
 FROM_SOLVED = {
-    solved("normal"), stitched(1), stitched(3), picture("mosaic", 1), picture("mosaic", 3),
+    solved("normal"), placed(1), placed(3), stitched(1), stitched(3),
+    picture("mosaic", 1), picture("mosaic", 3),
     registered(1), registered(2), picture("slice", 1), picture("slice", 2),
 }  # fmt: skip
 PROCESSED = "mosaic-01/processed/mosaic_001_image_0005"
@@ -61,6 +70,8 @@ DELETIONS = {
     "mosaic-01/processed/.receipts/mosaic_001_image_0005.json": FROM_PROCESSED,
     "state/tilemap-normal.solved": FROM_SOLVED,
     "tilemap-normal.j2": FROM_SOLVED,
+    "mosaic-01/state/mosaic-01.coordinates": FROM_PLACED,
+    "mosaic-01/stitched/mosaic_001_edges.tsv": FROM_PLACED,
     "mosaic-01/state/mosaic-01.stitched": FROM_STITCHED,
     "mosaic-01/stitched/mosaic_001_aip_nomask.tiff": FROM_STITCHED,
     "mosaic-01/stitched/mosaic_001_mask.nii": FROM_STITCHED,

@@ -47,6 +47,7 @@ def finished_slice(config, slice_=1):
     for mosaic in (2 * slice_ - 1, 2 * slice_):
         for batch in (1, 2):
             processed(config, mosaic, batch)
+        put(config, mosaic_place(mosaic), "coordinates", stage="solve_coordinates")
         put(config, mosaic_place(mosaic), "stitched", stage="stitch_enface")
     for label in ("normal", "tilted"):
         put(config, tilemap_place(label), "solved", stage="solve_coordinates", template_slice=1)

@@ -177,7 +177,7 @@ def test_a_mosaic_says_which_batches_it_lacks(make_config):
         "mosaic 001 waits for batch 2, 3, 4: 1 of 4 batches processed"
     )
     assert "solved from mosaic 001, which waits for batch 2, 3, 4" in (
-        steps["solve_coordinates"].text
+        steps["solve_coordinates normal"].text
     )
     assert steps["register_slice"].text == "slice 01 waits for mosaic 001 and 002"
 
@@ -188,12 +188,14 @@ def test_a_mosaic_without_template(make_config):
     for batch in (1, 2):
         processed(config, 3, batch)
     steps, _, _ = tell(config, mosaic=3)
-    assert "solved from mosaic 001" in steps["solve_coordinates"].text
-    assert steps["stitch_enface"].text == "mosaic 003 waits for the coordinates of its tiles"
+    assert "solved from mosaic 001" in steps["solve_coordinates normal"].text
+    assert (
+        steps["stitch_enface"].text == "mosaic 003 waits for the coordinates of the normal template"
+    )
     failed(config, mosaic_place(1), flag="tilemap-normal.solved", stage="solve_coordinates",
            wait_s=None, error="no overlap fits")  # fmt: skip
     steps, next_, _ = tell(config, mosaic=3)
-    assert steps["solve_coordinates"].details[0] == "no overlap fits"
+    assert steps["solve_coordinates normal"].details[0] == "no overlap fits"
     assert next_.startswith("optic-trigger retry --mosaic 1 ")
 
 

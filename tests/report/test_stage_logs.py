@@ -4,7 +4,7 @@ import pytest
 
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.report.stage_logs import STAGE_OF_FLAG
-from opticstream_smk.stages import NAMES, find_stage
+from opticstream_smk.stages import NAMES, find_stages
 from opticstream_smk.state.job_files import stage_benchmark, stage_log
 from opticstream_smk.state.places import batch_place, mosaic_place, slice_place, tilemap_place
 
@@ -18,7 +18,7 @@ WILDCARDS = {"mosaic": "12", "batch": "003", "slice": "06", "acquisition": "tilt
 
 
 def test_every_stage_is_known_by_its_flag():
-    stages = [find_stage(name) for name in NAMES]
+    stages = [stage for name in NAMES for stage in find_stages(name)]
     assert {(s.level, s.flag): s.name for s in stages} == dict(STAGE_OF_FLAG)
 
 
@@ -29,11 +29,11 @@ def test_every_stage_is_known_by_its_flag():
 def test_files_of_jobs_are_where_the_rules_write_them(repo, tmp_path, files, suffix, of_stage):
     rules = "".join(path.read_text() for path in (repo / "rules").glob("*.smk"))
     written = re.findall(rf'"({files}/(\w+)/[^"]*\.{suffix})"', rules)
-    levels = {name: level for (level, _), name in STAGE_OF_FLAG.items()}
-    found = {stage: pattern.format(**WILDCARDS) for pattern, stage in written if stage in levels}
+    stages = set(STAGE_OF_FLAG.values())
+    found = sorted(pattern.format(**WILDCARDS) for pattern, stage in written if stage in stages)
     layout = ProjectLayout(tmp_path)
-    expected = {
-        stage: layout.relative(of_stage(layout, stage, PLACES[level]))
-        for stage, level in levels.items()
-    }
+    expected = sorted(
+        layout.relative(of_stage(layout, stage, PLACES[level]))
+        for (level, _), stage in STAGE_OF_FLAG.items()
+    )
     assert found == expected

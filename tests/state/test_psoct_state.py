@@ -33,6 +33,9 @@ EVERYTHING = [
     (slice_place(1), "registered"),
     (slice_place(2), "registered"),
     (tilemap_place("normal"), "solved"),
+    (mosaic_place(1), "coordinates"),
+    (mosaic_place(2), "coordinates"),
+    (mosaic_place(3), "coordinates"),
 ]
 
 
@@ -51,13 +54,14 @@ def present(state):
 @pytest.mark.parametrize(
     ("withdrawn", "gone"),
     [
-        ((batch_place(1, 1), "ready"), {0, 1, 2, 4, 7}),
-        ((batch_place(1, 1), "complex"), {1, 2, 4, 7}),
-        ((batch_place(1, 1), "processed"), {2, 4, 7}),
+        ((batch_place(1, 1), "ready"), {0, 1, 2, 10, 4, 7}),
+        ((batch_place(1, 1), "complex"), {1, 2, 10, 4, 7}),
+        ((batch_place(1, 1), "processed"), {2, 10, 4, 7}),
+        ((mosaic_place(1), "coordinates"), {10, 4, 7}),
         ((mosaic_place(1), "stitched"), {4, 7}),
         ((mosaic_place(3), "stitched"), {6, 8}),
         ((slice_place(1), "registered"), {7}),
-        ((tilemap_place("normal"), "solved"), {9, 4, 6, 7, 8}),
+        ((tilemap_place("normal"), "solved"), {9, 10, 12, 4, 6, 7, 8}),
     ],
 )
 def test_withdrawing_takes_everything_downstream(finished, withdrawn, gone):
