@@ -116,10 +116,12 @@ def raw_tile_bytes(config: "Config", acquisition: str) -> int:
     """
     scan = config.acquisition
     if scan.maps_are_input:
-        maps = 1 + len(config.processing.modalities)
-        map_bytes = 4 * scan.alines(acquisition) * scan.tile_size_y
-        return (1 + maps) * _NIFTI_HEADER + map_bytes * (maps + scan.depth_samples)
-    return scan.raw_tile_bytes(acquisition, "complex" if scan.complex_is_input else "spectral")
+        maps, volumes = len(config.processing.modalities), len(scan.given_volumes)
+        pixels = scan.alines(acquisition) * scan.tile_size_y
+        # float32; the surface is float64.
+        values = maps + 2 + volumes * scan.depth_samples
+        return (maps + 1 + volumes) * _NIFTI_HEADER + 4 * pixels * values
+    return scan.raw_tile_bytes(acquisition, scan.main_file)
 
 
 def raw_mosaic_bytes(config: "Config", acquisition: str) -> int:
@@ -162,7 +164,7 @@ def batch_products(config: "Config", acquisition: str) -> Amount:
         tile += Amount(own + _RECORDS_PER_TILE, 2)
     names = ("surf", *processing.modalities)
     if scan.maps_are_input:
-        tile += Amount(0, 1 + len(names))
+        tile += Amount(0, len(scan.given_volumes) + len(names))
     else:
         volumes = len(naming.VOLUME_MODALITIES) if processing.save_volume_outputs else 0
         tile += Amount(_array(voxels), 1) * volumes

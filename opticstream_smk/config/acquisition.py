@@ -24,8 +24,9 @@ class PhaseFiles(Section):
 
 
 SavingType = Literal[
-    "spectral", "spectral_12bit", "complex", "complex_with_spectral", "processed_with_spectral"
-]
+    "spectral", "spectral_12bit", "complex", "complex_with_spectral", "processed",
+    "processed_with_spectral",
+]  # fmt: skip
 
 
 class Source(Section):
@@ -74,8 +75,9 @@ class AcquisitionSection(Section):
         default="spectral",
         description="What the acquisition host saves: `spectral` (16-bit spectra of two cameras), "
         "`spectral_12bit` (packed, no header), `complex` (Jones components), "
-        "`complex_with_spectral` (complex is processed), `processed_with_spectral` (its maps are "
-        "linked, not computed).",
+        "`complex_with_spectral` (complex is processed), `processed` (en-face maps and surface "
+        "alone: they are linked, not computed, and there is nothing to archive), "
+        "`processed_with_spectral` (the same with dBI, and spectra that are archived).",
     )
     complex_z_order: Literal["raw", "flipped"] = Field(
         default="raw",
@@ -230,12 +232,24 @@ class AcquisitionSection(Section):
     @property
     def maps_are_input(self) -> bool:
         """Whether the host saves the en-face maps."""
-        return self.tile_saving_type == "processed_with_spectral"
+        return self.tile_saving_type in ("processed", "processed_with_spectral")
+
+    @property
+    def given_volumes(self) -> tuple[str, ...]:
+        """Volumes that the host saves beside its maps."""
+        return ("dBI",) if self.tile_saving_type == "processed_with_spectral" else ()
 
     @property
     def saves_spectra(self) -> bool:
         """Whether the host saves spectra, alone or beside what it made of them."""
-        return self.tile_saving_type != "complex"
+        return self.tile_saving_type not in ("complex", "processed")
+
+    @property
+    def main_file(self) -> str:
+        """The file that stands for a raw tile, by modality."""
+        if self.maps_are_input:
+            return (*self.given_volumes, "surf")[0]
+        return "complex" if self.complex_is_input else "spectral"
 
     def raw_tile_bytes(self, label: str, kind: str = "spectral") -> int:
         """Size that a raw tile must have on disk.

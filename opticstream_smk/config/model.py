@@ -74,6 +74,11 @@ class Config(Section):
             )
         if scan.maps_are_input and "mus" in self.processing.modalities:
             raise ValueError("the host does not save mus; remove it from processing.modalities")
+        if self.archive.dir is not None and scan.tile_saving_type == "processed":
+            raise ValueError(
+                f"archive.dir is {self.archive.dir}, but with tile_saving_type processed there are "
+                "maps only and no raw files to archive; set archive.dir: null"
+            )
         if self.processing.engine != "native" and not scan.maps_are_input:
             refused = list(conflicts(self.processing, scan))
             if refused:

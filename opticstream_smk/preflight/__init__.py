@@ -191,7 +191,9 @@ def _decode(
     clock.append(time.perf_counter())
     speed = None
     n_bytes = estimate.batch_product_bytes(config, label) // config.acquisition.rows(label)
-    if writable:
+    if "dBI" not in decoded.products:
+        report.checks.append(note("picture", "not drawn: the host saves maps and no volume"))
+    elif writable:
         picture = project_layout(config).preflight_picture
         tile.draw(config, decoded, numbers, picture)
         report.picture = picture

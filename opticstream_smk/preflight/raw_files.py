@@ -61,8 +61,8 @@ class RawFiles:
         }
 
     def raw_tiles(self) -> list[RawFile]:
-        """One file for each raw tile: the spectral or complex one, or the intensity volume."""
-        main = needed_files(self.config)[0]
+        """One file for each raw tile: see `AcquisitionSection.main_file`."""
+        main = self.config.acquisition.main_file
         labels = self.config.acquisition.labels
         counted = labels[:1] if self.config.acquisition.illuminations > 1 else labels
         return [

@@ -15,6 +15,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from opticstream_smk.errors import ConfigError
+from opticstream_smk.simulate.enface import enface_tile
 from opticstream_smk.simulate.files import HostTile, host_alines, host_tiles, spectral_bits
 from opticstream_smk.simulate.formats import spectral_header, write_nifti, write_spectra
 from opticstream_smk.simulate.host import complex_tile, processed_tile
@@ -47,7 +48,8 @@ class SimulatedAcquisition:
     out_dir
         The folder.
     tiles
-        Raw tiles in order of acquisition: spectra; complex tiles if there are no spectra.
+        One file of each tile in order of acquisition: spectra; complex tiles if there are no
+        spectra; AIP maps if there are maps only.
     products
         Other files of the tiles, in the same order: complex beside spectra, and processed tiles.
     calibration, dispersion, truth
@@ -87,7 +89,8 @@ def simulate_psoct(
     - ``_spectral_%04d.nii``, 16-bit spectra, or ``_spectral_%04d.raw``, packed 12-bit ones; both
       image numbers are equal;
     - ``_processed.nii``, Jones components;
-    - ``_{aip,mip,ret,ori,surf,dBI}.nii``, what the host has processed.
+    - ``_{aip,mip,ret,ori,biref,surf,dBI}.nii``, what the host has processed: biref without
+      spectra only, dBI with spectra only.
 
     Three mosaics per slice come as ``spectral_%04d.nii`` (or ``.raw``), numbered through all
     slices.
@@ -225,6 +228,9 @@ def _render_parts(settings: AcquisitionSettings, folder: Path, tile: HostTile) -
     """
     paths = {file.kind: folder / file.name for file in tile.files}
     parts = {kind: _part(path) for kind, path in paths.items()}
+    if settings.saving_type == "processed":
+        _write_volumes(settings, enface_tile(settings, tile.mosaics[0], tile.image), parts)
+        return [(parts[kind], path) for kind, path in paths.items()]
     blines: Iterable[NDArray[np.uint16]]
     blines = render_interleaved(settings, tile.mosaics, tile.image)
     if parts.keys() != {"spectral"}:
@@ -244,13 +250,22 @@ def _write_computed(
     settings: AcquisitionSettings, spectra: NDArray[np.uint16], parts: Mapping[str, Path]
 ) -> None:
     """Write what the host computes from (Y, 2, X, N) spectra, by kind."""
-    x_um, y_um, z_um = settings.voxel_um
     computed: dict[str, NDArray[Any]] = {}
     if "complex" in parts:
         computed["complex"] = complex_tile(settings, spectra)
     if parts.keys() - {"spectral", "complex"}:
         computed |= processed_tile(settings, spectra)
-    for kind, volume in computed.items():
+    _write_volumes(settings, computed, parts)
+
+
+def _write_volumes(
+    settings: AcquisitionSettings,
+    volumes: Mapping[str, NDArray[Any]],
+    parts: Mapping[str, Path],
+) -> None:
+    """Write those (X, Y, Z) arrays that have a file, by kind."""
+    x_um, y_um, z_um = settings.voxel_um
+    for kind, volume in volumes.items():
         if kind in parts:
             # A map stands for the whole cut.
             step_um = settings.slice_thickness_um if volume.shape[2] == 1 else z_um

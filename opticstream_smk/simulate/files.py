@@ -7,8 +7,9 @@ import numpy as np
 from opticstream_smk.simulate.formats import nifti_bytes, spectral_bytes
 from opticstream_smk.simulate.settings import AcquisitionSettings
 
-# Maps that the host computes when it saves processed tiles, beside the dBI volume.
+# Maps that the host saves beside its spectra and the dBI volume; and without them.
 HOST_MAPS = ("aip", "mip", "ret", "ori", "surf")
+LONE_MAPS = ("aip", "mip", "ret", "ori", "biref", "surf")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class HostTile:
     image
         Number of the tile in these mosaics (1-based).
     files
-        In order of appearance; the first is the raw tile.
+        In order of appearance; the first stands for the tile.
     """
 
     mosaics: tuple[int, ...]
@@ -91,11 +92,12 @@ def _files(settings: AcquisitionSettings, mosaic: int, image: int) -> tuple[Tile
     if settings.saves_complex:
         size = nifti_bytes((4 * alines, blines, depth), np.float32)
         files.append(TileFile("complex", f"{stem}_processed.nii", size))
+    saved = {"processed": LONE_MAPS, "processed_with_spectral": HOST_MAPS}
+    for kind in saved.get(settings.saving_type, ()):
+        dtype = np.float64 if kind == "surf" else np.float32
+        size = nifti_bytes((alines, blines, 1), dtype)
+        files.append(TileFile(kind, f"{stem}_{kind}.nii", size))
     if settings.saving_type == "processed_with_spectral":
-        for kind in HOST_MAPS:
-            dtype = np.float64 if kind == "surf" else np.float32
-            size = nifti_bytes((alines, blines, 1), dtype)
-            files.append(TileFile(kind, f"{stem}_{kind}.nii", size))
         size = nifti_bytes((alines, blines, depth), np.float32)
         files.append(TileFile("dBI", f"{stem}_dBI.nii", size))
     return tuple(files)

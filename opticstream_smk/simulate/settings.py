@@ -14,8 +14,9 @@ _VIEWS: dict[int, tuple[View, ...]] = {
 }
 
 SavingType = Literal[
-    "spectral", "spectral_12bit", "complex", "complex_with_spectral", "processed_with_spectral"
-]
+    "spectral", "spectral_12bit", "complex", "complex_with_spectral", "processed",
+    "processed_with_spectral",
+]  # fmt: skip
 ZOrder = Literal["raw", "flipped"]
 # What there is of a raw file that holds three mosaics.
 _INTERLEAVED_TYPES = ("spectral", "spectral_12bit")
@@ -49,7 +50,9 @@ class AcquisitionSettings:
         What the acquisition host saves of each tile. ``spectral``: 16-bit spectra.
         ``spectral_12bit``: packed spectra without a header. ``complex``: Jones components.
         ``complex_with_spectral``: both. ``processed_with_spectral``: spectra, and aip, mip, ret,
-        ori, surf and dBI. Three mosaics per slice come as spectra only.
+        ori, surf and dBI. ``processed``: aip, mip, ret, ori, biref and surf alone, made without
+        spectra (see `enface`): a large mosaic takes seconds. Three mosaics per slice come as
+        spectra only.
     complex_z_order
         Depth of complex tiles. ``raw``: as transformed, nearest zero delay first; ``flipped``:
         the other way round, as older versions of the host's software wrote it.
@@ -204,7 +207,7 @@ class AcquisitionSettings:
     @property
     def saves_spectra(self) -> bool:
         """Whether the spectra are among the files of a tile."""
-        return self.saving_type != "complex"
+        return self.saving_type not in ("complex", "processed")
 
     @property
     def saves_complex(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from opticstream_smk.simulate.optics import (
     jones_profiles,
     orientation_from_angle,
 )
-from opticstream_smk.simulate.settings import AcquisitionSettings, View
+from opticstream_smk.simulate.settings import AcquisitionSettings
 from opticstream_smk.simulate.spectra import Spectrometer, digitise, make_spectrometer
 from opticstream_smk.simulate.stage import (
     field_plane,
@@ -64,9 +65,8 @@ def render_tile(
     (2, X, N) uint16 counts: channel, A-line, sample; channel 2 reversed. The random numbers come
     from a stream of the tile's own, so a tile is the same whoever computes it, and when.
     """
-    slice_number, view = settings.slice_and_view(mosaic)
     instrument = spectrometer(settings)
-    maps = _seen_maps(settings, slice_number, view, image)
+    maps = seen_maps(settings, mosaic, image)
     rng = np.random.default_rng([settings.seed, 30, mosaic, image])
     noise = np.float32(noise_counts(settings))
     z = np.arange(settings.depth_px, dtype=np.float32)[:, None]
@@ -114,10 +114,29 @@ def render_interleaved(
         yield np.stack(blines, axis=2).reshape(channels, -1, samples)
 
 
-def _seen_maps(
-    settings: AcquisitionSettings, slice_number: int, view: View, image: int
-) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array, Float32Array]:
-    """(Y, X) tissue power, agar power, apparent dn, orientation (degrees) and surface of a tile."""
+class SeenMaps(NamedTuple):
+    """What a tile sees of the tissue, each (Y, X).
+
+    Attributes
+    ----------
+    power, agar
+        Power per voxel of the uppermost tissue, and of the agar, before the processing.
+    dn, orientation_deg
+        Apparent birefringence; orientation as the maps carry it.
+    surface_px
+        Depth of the cut face with the field of the scan, 0-based z, fractional.
+    """
+
+    power: Float32Array
+    agar: Float32Array
+    dn: Float32Array
+    orientation_deg: Float32Array
+    surface_px: Float32Array
+
+
+def seen_maps(settings: AcquisitionSettings, mosaic: int, image: int) -> SeenMaps:
+    """What one tile sees of the tissue; numbers are 1-based."""
+    slice_number, view = settings.slice_and_view(mosaic)
     shape = settings.tile_shape(view)
     yy, xx = np.indices(shape).astype(np.float64)
     position = stage_positions(settings, view, slice_number)[image - 1]
@@ -130,8 +149,7 @@ def _seen_maps(
     agar = agar_power(settings) * (1 - maps.share) * light
     surface = maps.surface_px + field_plane(settings, view, yy, xx)
     seen = (power, agar, dn, orientation_from_angle(phi), surface)
-    first, second, third, fourth, fifth = (values.astype(np.float32) for values in seen)
-    return first, second, third, fourth, fifth
+    return SeenMaps(*(values.astype(np.float32) for values in seen))
 
 
 def _speckle(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex64]:

@@ -103,13 +103,13 @@ def make_tissue(settings: AcquisitionSettings, slice_number: int) -> Tissue:
     turn = _TURN_PER_UM * settings.slice_thickness_um * (slice_number - 1)
 
     def field(number: int, beta: float, shortest_px: float) -> FloatArray:
-        pair = [
-            _random_field(
-                shape, np.random.default_rng([settings.seed, 10, number, k]), beta, shortest_px
-            )
-            for k in (0, 1)
-        ]
-        return np.asarray(np.cos(turn) * pair[0] + np.sin(turn) * pair[1])
+        def part(k: int) -> FloatArray:
+            rng = np.random.default_rng([settings.seed, 10, number, k])
+            return _random_field(shape, rng, beta, shortest_px)
+
+        if turn == 0:  # nothing of the second one
+            return part(0)
+        return np.asarray(np.cos(turn) * part(0) + np.sin(turn) * part(1))
 
     radius = 2 * np.hypot(v - 0.02, u + 0.03) + _OUTLINE_WAVES * field(4, 3.5, size / 3)
     nominal = (np.abs(v) <= 0.5) & (np.abs(u) <= 0.5)

@@ -70,7 +70,7 @@ def tile_products(context: StageContext, image: int) -> list[Path]:
     processing = context.config.processing
     volumes: tuple[str, ...] = naming.VOLUME_MODALITIES if processing.save_volume_outputs else ()
     if context.config.acquisition.maps_are_input:
-        volumes = ("dBI",)
+        volumes = context.config.acquisition.given_volumes
     names = (*volumes, "surf", *processing.modalities)
     return [context.layout.processed_tile(context.mosaic, image, name) for name in names]
 

@@ -121,10 +121,9 @@ def run_tiles(context: StageContext, work: TileWork) -> Outcome:
 def ready_tiles(context: StageContext) -> dict[int, InputFile]:
     """Raw tiles of a batch by image number, as its ``.ready`` lists them.
 
-    Where the host saves maps, a tile is represented by its intensity volume.
+    Where the host saves maps, a tile is represented by its intensity volume, or by its surface.
     """
-    scan = context.config.acquisition
-    kind = "complex" if scan.complex_is_input else "dBI" if scan.maps_are_input else "spectral"
+    kind = context.config.acquisition.main_file
     return {image: files[kind] for image, files in ready_files(context).items()}
 
 

@@ -107,9 +107,10 @@ TilesFound = dict[int, dict[str, list[RawFile]]]
 
 def needed_files(config: Config) -> tuple[str, ...]:
     """Modalities that every tile must bring to be processed."""
-    if config.acquisition.maps_are_input:
-        return ("dBI", "surf", *config.processing.modalities)
-    return ("complex",) if config.acquisition.complex_is_input else ("spectral",)
+    scan = config.acquisition
+    if scan.maps_are_input:
+        return (*scan.given_volumes, "surf", *config.processing.modalities)
+    return (scan.main_file,)
 
 
 def taken_files(config: Config) -> tuple[str, ...]:

@@ -44,9 +44,13 @@ def propose(raw: Path, project: Path) -> Proposal:
         proposal.values["acquisition.mosaics_per_slice"] = 3
     kind = "complex" if saving_type.startswith("complex") else "spectral"
     tiles = [(name, path) for name, path in files if name.kind == kind]
+    if saving_type == "processed":
+        tiles = [(name, path) for name, path in files if name.modality == "aip"]
+        _propose_maps(proposal, {name.modality for name, _ in files})
     _propose_grid(proposal, [name for name, _ in tiles])
     _propose_tile_size(proposal, tiles, interleaved=preset == "macaque")
-    _propose_calibration(proposal, raw)
+    if saving_type != "processed":
+        _propose_calibration(proposal, raw)
     return proposal
 
 
@@ -84,10 +88,25 @@ def _saving_type(names: list[ParsedName]) -> str:
     kinds = {name.kind for name in names}
     if "processed" in kinds and "spectral" in kinds:
         return "processed_with_spectral"
+    if kinds == {"processed"} and {"aip", "surf"} <= {name.modality for name in names}:
+        return "processed"
     if "complex" in kinds:
         return "complex_with_spectral" if "spectral" in kinds else "complex"
     packed = any(name.kind == "spectral" and name.suffix == ".raw" for name in names)
     return "spectral_12bit" if packed else "spectral"
+
+
+def _propose_maps(proposal: Proposal, found: set[str | None]) -> None:
+    """Maps that are linked and stitched: those that the host made."""
+    maps = [name for name in ("aip", "mip", "ret", "ori", "biref") if name in found]
+    proposal.values["processing.modalities"] = maps
+    proposal.values["mosaic.modalities"] = [*maps, "surf"]
+    if not {"ori", "biref"} <= found:
+        proposal.values["registration.enabled"] = False
+        proposal.notes["registration.enabled"] = "It needs orientation and birefringence."
+    proposal.notes["acquisition.tile_saving_type"] = (
+        "CHECK: there are maps only; with spectra in another folder, name that one."
+    )
 
 
 def _propose_grid(proposal: Proposal, names: list[ParsedName]) -> None:
@@ -125,20 +144,24 @@ def _propose_tile_size(
         )
         if path is None:
             continue
+        saving_type = proposal.values["acquisition.tile_saving_type"]
         try:
-            first, second, blines = nibabel.load(path).shape[:3]
+            first, second, third = (*nibabel.load(path).shape, 1)[:3]
         except Exception as error:
             raise CorruptInputError(
                 f"the header of {path} cannot be read ({error}); is it still being written?"
             ) from error
-        if proposal.values["acquisition.tile_saving_type"].startswith("complex"):
-            alines, blines, samples = first // 4, second, (blines + 24) * 2
+        if saving_type == "processed":  # (X, Y) or (X, Y, 1); the depth is not told
+            alines, blines = first, second
+        elif saving_type.startswith("complex"):
+            alines, blines = first // 4, second
+            proposal.values["acquisition.samples_per_aline"] = (third + 24) * 2
         else:
-            samples, alines = first, second // (6 if interleaved else 2)
+            alines, blines = second // (6 if interleaved else 2), third
+            proposal.values["acquisition.samples_per_aline"] = first
         proposal.values |= {
             f"acquisition.tile_size_x_{label}": alines,
             "acquisition.tile_size_y": blines,
-            "acquisition.samples_per_aline": samples,
         }
         proposal.notes[f"acquisition.tile_size_x_{label}"] = f"As the header of {path.name} says."
     if "acquisition.tile_size_y" not in proposal.values:

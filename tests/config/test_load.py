@@ -57,6 +57,19 @@ def test_relative_paths_are_relative_to_the_file(tmp_path):
         ({"registration__moving": "tiltPos"}, "a slice has the mosaics normal, tilted"),
         ({"mosaic__modalities": ["aip"]}, "must contain ori"),
         ({"acquisition__calibration_file": None}, "calibration_file is not set"),
+        (
+            {"acquisition__tile_saving_type": "processed", "archive__dir": "a"},
+            "no raw files to archive; set archive.dir: null",
+        ),
+        (
+            {
+                "acquisition__tile_saving_type": "processed",
+                "processing__modalities": ["aip", "mus"],
+                "mosaic__modalities": ["aip"],
+                "registration__enabled": False,
+            },
+            "does not save mus",
+        ),
         ({"acquisition__sources": []}, "acquisition.sources"),
         ({"acquisition__sources": [{"dir": "r", "mosaic_ranges": "5:1"}]}, "range 5:1"),
         ({"acquisition__sources": [{"dir": "r", "ofset": 1}]}, "unknown key"),

@@ -43,6 +43,27 @@ def test_init_says_when_there_is_nothing(raw, tmp_path):
         assert not output.exists()
 
 
+def test_init_sees_maps_alone(tmp_path):
+    overrides = {
+        "acquisition__tile_saving_type": "processed",
+        "acquisition__tile_size_x_tilted": 40,
+        "acquisition__tile_size_y": 52,
+    }
+    project = Project(tmp_path, tmp_path / "raw", overrides)
+    project.trigger("simulate psoct", "--out", project.raw)
+    output = tmp_path / "new.yaml"
+    done = init(project, "--raw", project.raw, "--project", tmp_path / "results", "-o", output)
+    assert "CHECK: there are maps only" in done.stdout
+    config = load_config(output)
+    scan = config.acquisition
+    assert scan.tile_saving_type == "processed"
+    assert scan.calibration_file is None
+    assert (scan.tile_size_x_normal, scan.tile_size_x_tilted, scan.tile_size_y) == (48, 40, 52)
+    assert config.processing.modalities == ("aip", "mip", "ret", "ori", "biref")
+    ready = project.run("optic-trigger", "scan", "--config", output, "--assume-stable")
+    assert "6 batches newly ready" in ready.stdout
+
+
 def test_init_sees_other_kinds(tmp_path):
     for kind, suffix in (("spectral_12bit", ".raw"), ("complex", ".nii")):
         folder = tmp_path / kind

@@ -42,6 +42,7 @@ KINDS = {
         "registration__enabled": False,
         "watch__min_file_bytes": 1000,
     },
+    "maps alone": {"acquisition__tile_saving_type": "processed"},
 }
 
 
@@ -102,4 +103,5 @@ CHECKS = {
     "complex, flipped, discarded": (_nothing_complex,),
     "three illuminations": (_three_mosaics_and_no_volumes,),
     "maps": (_maps_are_linked,),
+    "maps alone": (_maps_are_linked,),
 }

@@ -84,10 +84,10 @@ def test_the_canvas_is_that_of_the_nominal_grid(make_config):
     assert estimate.canvas_shape(config, "normal") == shape
 
 
-@pytest.mark.parametrize("saving_type", ["spectral", "spectral_12bit", "complex",
+@pytest.mark.parametrize("saving_type", ["spectral", "spectral_12bit", "complex", "processed",
                                          "processed_with_spectral"])  # fmt: skip
 def test_raw_tiles_have_the_estimated_size(saving_type, tmp_path):
-    maps = saving_type == "processed_with_spectral"
+    maps = saving_type.startswith("processed")
     modalities = ["aip", "mip", "ret", "ori"]
     project = Project(
         tmp_path,

@@ -71,10 +71,12 @@ def test_any_tile_can_be_shown(make_project):
         ({"acquisition__tile_saving_type": "processed_with_spectral",
           "processing__modalities": MAPS, "mosaic__modalities": MAPS,
           "registration__enabled": False, "watch__min_file_bytes": 100}, "tile"),
+        ({"acquisition__tile_saving_type": "processed"}, "tile"),
         ({"acquisition__mosaics_per_slice": 3, "acquisition__filename_preset": "macaque",
           "processing__save_volume_outputs": False}, "raw counts"),
     ],
-    ids=["12 bits", "discard", "complex", "complex, discard", "maps", "three illuminations"],
+    ids=["12 bits", "discard", "complex", "complex, discard", "maps",
+         "maps alone", "three illuminations"],
 )  # fmt: skip
 def test_every_kind_of_input(simulate, overrides, name):
     project = simulate(**overrides)
@@ -82,6 +84,10 @@ def test_every_kind_of_input(simulate, overrides, name):
     assert found.failures == []
     assert found.named(name, "ok")
     assert 50 < found.one("tile mosaic 001 image 0001").numbers["mean_db"] < 70
+    if overrides.get("acquisition__tile_saving_type") == "processed":
+        assert "no volume" in found.one("picture").found
+        assert tree(project.dir) == {}
+        return
     assert found.report.picture.is_file()
     assert set(tree(project.dir)) == {"report", "report/preflight.jpg"}
 

@@ -69,6 +69,10 @@ def stored(path: Path) -> np.ndarray:
             [f"{STEM}_spectral_0001.nii"]
             + [f"{STEM}_{kind}.nii" for kind in ("aip", "mip", "ret", "ori", "surf", "dBI")],
         ),
+        (
+            "processed",
+            [f"{STEM}_{kind}.nii" for kind in ("aip", "mip", "ret", "ori", "biref", "surf")],
+        ),
     ],
 )
 def test_files(saved, few: AcquisitionSettings, saving_type: SavingType, first_files: list[str]):
@@ -137,7 +141,7 @@ def test_processed_maps_are_those_of_the_engine(saved, few: AcquisitionSettings)
         assert (stored(acquisition.out_dir / f"{stem}_surf.nii") >= 1).all()
 
 
-@pytest.mark.parametrize("saving_type", ["spectral_12bit", "processed_with_spectral"])
+@pytest.mark.parametrize("saving_type", ["spectral_12bit", "processed", "processed_with_spectral"])
 def test_same_settings_same_files(
     saved, few: AcquisitionSettings, saving_type: SavingType, tmp_path: Path
 ):
