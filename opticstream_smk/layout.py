@@ -8,8 +8,9 @@ from pathlib import Path
 from opticstream_smk import naming
 from opticstream_smk.naming import lsm
 
-# Beginning of the names of folders beside processed tiles that MATLAB writes into.
+# Beginning of the names of folders beside processed tiles that other programs write into.
 MATLAB_FOLDER = ".matlab-"
+FIJI_FOLDER = ".fiji-"
 
 
 @dataclass(frozen=True)

@@ -269,6 +269,17 @@ def _absolute(config: Config, base: Path) -> Config:
     if processing.surface.endswith((".nii", ".nii.gz")):
         surface = str(resolve(Path(processing.surface)))
         processing = processing.model_copy(update={"surface": surface})
+    mosaic = config.mosaic
+    executable = mosaic.fiji.executable
+    if executable is not None and len(executable.parts) > 1:  # else a name on the PATH
+        executable = absolute(executable)
+    pattern = mosaic.tile_configuration
+    mosaic = mosaic.model_copy(
+        update={
+            "fiji": mosaic.fiji.model_copy(update={"executable": executable}),
+            "tile_configuration": None if pattern is None else str(absolute(Path(pattern))),
+        }
+    )
     toolbox_dir = resolve(processing.matlab.toolbox_dir)
     matlab = processing.matlab.model_copy(update={"toolbox_dir": toolbox_dir})
     processing = processing.model_copy(update={"matlab": matlab})
@@ -277,6 +288,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "project": project,
             "acquisition": acquisition,
             "processing": processing,
+            "mosaic": mosaic,
             "archive": archive,
             "watch": config.watch.model_copy(update={"path_map": path_map}),
             "run": config.run.model_copy(update={"token_dir": resolve(config.run.token_dir)}),

@@ -1,9 +1,11 @@
 """Section ``mosaic``: coordinates, stitching, mask."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from opticstream_smk.config.fiji import FijiSection
 from opticstream_smk.config.section import Section
 from opticstream_smk.naming import TILTED
 
@@ -18,6 +20,19 @@ class MosaicSection(Section):
         min_length=1,
         description="Modalities that are stitched. `aip` is needed: it gives mask and coordinates.",
     )
+    method: Literal["native", "fiji", "tileconfig"] = Field(
+        default="native",
+        description="Where tile coordinates come from: `native` (the overlaps, by this package), "
+        "`fiji` (Fiji's Grid/Collection stitching, see `fiji`) or `tileconfig` (the file "
+        "`tile_configuration`).",
+    )
+    tile_configuration: str | None = Field(
+        default=None,
+        description="Fiji's TileConfiguration.registered.txt that method `tileconfig` reads; "
+        "{acquisition}, {slice} and {mosaic} (also as {mosaic:03d}) are filled in. Relative to "
+        "this file.",
+    )
+    fiji: FijiSection = Field(default=FijiSection(), description="How Fiji is started.")
     template_slice: int | None = Field(
         default=None,
         ge=1,
@@ -56,6 +71,39 @@ class MosaicSection(Section):
         default=(1.0, 99.0),
         description="Percentiles of the covered pixels that become black and white in pictures.",
     )
+
+    @field_validator("tile_configuration")
+    @classmethod
+    def _pattern_can_be_filled_in(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                value.format(acquisition="normal", slice=1, mosaic=1)
+            except (KeyError, IndexError, ValueError, AttributeError) as error:
+                raise ValueError(
+                    f"{value!r}: expected a path with no other names in braces than {{acquisition}}"
+                    ", {slice} and {mosaic}"
+                ) from error
+        return value
+
+    @model_validator(mode="after")
+    def _method_has_what_it_needs(self) -> "MosaicSection":
+        if self.method == "fiji" and self.fiji.executable is None:
+            raise ValueError(
+                "method fiji needs fiji.executable, Fiji's launcher, such as "
+                "/opt/Fiji.app/ImageJ-linux64"
+            )
+        if self.method == "tileconfig" and self.tile_configuration is None:
+            raise ValueError(
+                "method tileconfig needs tile_configuration, such as "
+                "fiji/{acquisition}/TileConfiguration.registered.txt"
+            )
+        return self
+
+    def tile_configuration_file(self, acquisition: str, slice_: int, mosaic: int) -> Path:
+        """The file that method ``tileconfig`` reads for a mosaic."""
+        assert self.tile_configuration is not None
+        values = {"acquisition": acquisition, "slice": slice_, "mosaic": mosaic}
+        return Path(self.tile_configuration.format_map(values))
 
     def mask_threshold(self, label: str) -> float:
         """Threshold for a mosaic of that acquisition."""

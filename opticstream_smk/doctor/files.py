@@ -9,7 +9,7 @@ from pathlib import Path
 from opticstream_smk import naming
 from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError
-from opticstream_smk.layout import MATLAB_FOLDER
+from opticstream_smk.layout import FIJI_FOLDER, MATLAB_FOLDER
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import read_flag
 from opticstream_smk.state.places import flag_path, parse_flag_path
@@ -93,10 +93,10 @@ def _products(folder: Path, known: set[Path], *, running: bool) -> Iterator[Find
     orphans = []
     for path in _files(folder):
         if path.is_dir():
-            if path.name.startswith(MATLAB_FOLDER) and not running:
+            if path.name.startswith((MATLAB_FOLDER, FIJI_FOLDER)) and not running:
                 yield Finding(
                     str(path),
-                    "was left by a stage that died while MATLAB worked",
+                    "was left by a stage that died while MATLAB or Fiji worked",
                     "--fix removes it",
                     mend=partial(shutil.rmtree, path, ignore_errors=True),
                     advisory=True,

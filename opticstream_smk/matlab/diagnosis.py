@@ -1,15 +1,14 @@
 """What MATLAB's output says about a failure, as one of this project's errors."""
 
 import re
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 
 from opticstream_smk.config.processing import ProcessingSection
 from opticstream_smk.errors import ConfigError, OpticStreamError, ResourceError, ServiceError
 from opticstream_smk.matlab.engine_process import NO_ENGINE
-from opticstream_smk.matlab.run import MatlabRun
-from opticstream_smk.matlab.supervise import NOT_STARTED
+from opticstream_smk.programs.run import ProgramRun, indented, last_lines, signal_name
+from opticstream_smk.programs.supervise import NOT_STARTED
 
 _LINES_SHOWN = 6
 
@@ -45,7 +44,7 @@ _CAUSES: tuple[tuple[str, type[OpticStreamError], str], ...] = (
 
 
 def failure_of(
-    run: MatlabRun, processing: ProcessingSection, *, limit_s: float, log_hint: str = ""
+    run: ProgramRun, processing: ProcessingSection, *, limit_s: float, log_hint: str = ""
 ) -> OpticStreamError | None:
     """The error that a run of MATLAB ended with; None when it ended well.
 
@@ -77,7 +76,7 @@ def failure_of(
         return cause
     if run.code > 128:
         return ResourceError(
-            f"MATLAB was ended by {_signal_name(run.code - 128)}; if that was for want of memory, "
+            f"MATLAB was ended by {signal_name(run.code - 128)}; if that was for want of memory, "
             f"lower processing.matlab.num_workers or run.max_tile_jobs.{said}"
         )
     return OpticStreamError(
@@ -90,20 +89,14 @@ def cause_of(lines: Sequence[str], log_hint: str = "") -> OpticStreamError | Non
     for pattern, kind, text in _CAUSES:
         found = [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
         if found:
-            return kind(f"{text}. It said:\n{_indented(found[:_LINES_SHOWN])}{log_hint}")
+            return kind(f"{text}. It said:\n{indented(found[:_LINES_SHOWN])}{log_hint}")
     return None
-
-
-def last_lines(lines: Sequence[str]) -> str:
-    """The end of some output for a message; lines without text are left out."""
-    told = [line for line in lines if line.strip()]
-    return _indented(told[-_LINES_SHOWN:]) or "    (nothing)"
 
 
 def lines_about(lines: Iterable[str], names: Iterable[str]) -> str:
     """Lines that have one of some names in them, for a message; empty without any."""
     wanted = tuple(names)
-    return _indented(
+    return indented(
         [line for line in lines if any(name in line for name in wanted)][-_LINES_SHOWN:]
     )
 
@@ -115,14 +108,3 @@ def engine_remedy() -> str:
         "needs. Install the engine of your MATLAB release there (pip install "
         "'matlabengine==24.1.*' for R2024a; docs/matlab.md), or set processing.engine: matlab-batch"
     )
-
-
-def _indented(lines: Sequence[str]) -> str:
-    return "\n".join(f"    {line.strip()}" for line in lines)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

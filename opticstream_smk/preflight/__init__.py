@@ -17,6 +17,7 @@ from opticstream_smk.preflight import disk
 from opticstream_smk.preflight.archive import check_archive
 from opticstream_smk.preflight.calibration import check_calibration
 from opticstream_smk.preflight.check import Check, exit_code, failed_by, note, ok
+from opticstream_smk.preflight.coordinates import check_coordinates
 from opticstream_smk.preflight.folders import check_project, check_sources
 from opticstream_smk.preflight.grid import check_grid
 from opticstream_smk.preflight.host import check_host
@@ -88,6 +89,7 @@ def run_preflight(config: Config, options: Options) -> Report:
     report.checks += check_host(config)
     report.checks += check_software(options.profile)
     report.checks += check_matlab(config)
+    report.checks += check_coordinates(config)
     return report
 
 

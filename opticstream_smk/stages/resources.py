@@ -119,6 +119,13 @@ def _mosaic_memory_mb(config: Config) -> int:
     return pixels * 8 * 12 // _MB + _PROGRAM_MB + 200
 
 
+def _coordinates_memory_mb(config: Config) -> int:
+    """As a stitching, and Fiji where it does the work."""
+    mosaic = config.mosaic
+    fiji_mb = mosaic.fiji.java_memory_mb if mosaic.method == "fiji" else 0
+    return _mosaic_memory_mb(config) + fiji_mb
+
+
 def _largest_raw_bytes(config: Config) -> int:
     scan = config.acquisition
     return max(scan.raw_tile_bytes(label) for label in scan.labels)
@@ -132,7 +139,7 @@ _STAGES: Mapping[str, tuple[Kind | None, Callable[[Config], int]]] = MappingProx
         # Not counted as a tile, so that it never keeps one from being processed.
         "archive_batch": (None, _archive_memory_mb),
         # It correlates the tiles of a whole mosaic, which is the work of a stitching.
-        "solve_coordinates": ("stitch", _mosaic_memory_mb),
+        "solve_coordinates": ("stitch", _coordinates_memory_mb),
         "stitch_enface": ("stitch", _mosaic_memory_mb),
         "register_slice": ("register", _mosaic_memory_mb),
         "qc_mosaic": (None, _mosaic_memory_mb),

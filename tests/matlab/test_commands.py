@@ -20,6 +20,7 @@ from opticstream_smk.matlab.options import (
     VolumeOptions,
     pipeline_options,
 )
+from opticstream_smk.matlab.run import run_matlab
 from tests.conftest import small_values
 
 DEFAULTS = PipelineOptions(
@@ -219,3 +220,8 @@ def test_octave_reads_literals_back(octave):
         [octave, "--quiet", "--norc", "--eval", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == 'it\'s "ü" % ...|1 -2.5|1 1|0|1|x|1'
+
+
+def test_code_that_is_too_long_for_a_command_line():
+    with pytest.raises(ConfigError, match=r"grid_size_y smaller"):
+        run_matlab(["true", "x" * 200_000], limit_s=60)

@@ -11,9 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from opticstream_smk.errors import ConfigError
-from opticstream_smk.matlab import supervise
-from opticstream_smk.matlab.run import run_matlab
+from opticstream_smk.programs import supervise
+from opticstream_smk.programs.run import run_program
 
 LONG_S = 60
 
@@ -45,7 +44,7 @@ def test_lines_of_both_streams_come_in_order_and_once():
         "sys.stdout.buffer.write(b'gr\\xc3\\xb6\\xc3\\x9fe \\xff\\r\\n\\nno end')"
     )
     shown = []
-    done = run_matlab(python(code), limit_s=LONG_S, show=shown.append)
+    done = run_program(python(code), limit_s=LONG_S, name="x", show=shown.append)
     assert done.code == 0
     assert shown == ["out 0", "err 0", "out 1", "err 1", "out 2", "err 2", "größe �", "", "no end"]
     assert done.lines == tuple(shown)
@@ -65,20 +64,23 @@ def test_lines_come_while_the_command_runs(tmp_path):
         shown.append(line)
         seen.touch()
 
-    assert run_matlab(python(code), limit_s=LONG_S, show=show).code == 0
+    assert run_program(python(code), limit_s=LONG_S, name="x", show=show).code == 0
     assert shown == ["first", "second"]
 
 
 def test_the_log_gets_the_lines(caplog):
     caplog.set_level("INFO")
-    run_matlab(python("print('said')"), limit_s=LONG_S)
-    assert "matlab: said" in caplog.messages
+    run_program(python("print('said')"), limit_s=LONG_S, name="x")
+    assert "x: said" in caplog.messages
 
 
 def test_only_the_end_of_a_long_output_is_kept():
     shown = []
-    done = run_matlab(
-        python("for n in range(30000): print('x' * 100, n)"), limit_s=LONG_S, show=shown.append
+    done = run_program(
+        python("for n in range(30000): print('x' * 100, n)"),
+        limit_s=LONG_S,
+        name="x",
+        show=shown.append,
     )
     assert len(shown) == 30000
     assert len(done.lines) == 2000
@@ -94,23 +96,23 @@ def test_only_the_end_of_a_long_output_is_kept():
     ],
 )
 def test_how_it_ended(code, expected):
-    assert run_matlab(python(code), limit_s=LONG_S).code == expected
+    assert run_program(python(code), limit_s=LONG_S, name="x").code == expected
 
 
 def test_an_argument_is_handed_over_as_it_is():
     text = "f('it''s', \"$HOME `id` ; & | \\ ü %s\")"
     shown = []
-    run_matlab([*python("import sys; print(sys.argv[1])"), text], limit_s=LONG_S, show=shown.append)
+    run_program(
+        [*python("import sys; print(sys.argv[1])"), text],
+        limit_s=LONG_S,
+        name="x",
+        show=shown.append,
+    )
     assert shown == [text]
 
 
-def test_code_that_is_too_long_for_a_command_line():
-    with pytest.raises(ConfigError, match=r"grid_size_y smaller"):
-        run_matlab(["true", "x" * 200_000], limit_s=LONG_S)
-
-
 def test_no_such_program():
-    done = run_matlab(["/no/such/program", "x"], limit_s=LONG_S)
+    done = run_program(["/no/such/program", "x"], limit_s=LONG_S, name="x")
     assert done.code == 127
     assert done.lines == ("/no/such/program cannot be started: No such file or directory",)
 
@@ -125,7 +127,7 @@ _TREE = (
 def test_it_is_ended_with_its_children_when_it_takes_too_long(tmp_path):
     path = tmp_path / "pids"
     code = _TREE.format(path=str(path)) + "time.sleep(600)"
-    assert run_matlab(python(code), limit_s=1.5).code is None
+    assert run_program(python(code), limit_s=1.5, name="x").code is None
     pids = list(map(int, path.read_text().split()))
     assert len(pids) == 2
     wait_until(lambda: not any(map(is_alive, pids)))  # a killed grandchild is not waited for
@@ -136,8 +138,11 @@ def test_what_it_left_running_does_not_keep_the_run_open(tmp_path):
     path = tmp_path / "pids"
     shown = []
     started = time.monotonic()
-    done = run_matlab(
-        python(_TREE.format(path=str(path)) + "print('end')"), limit_s=LONG_S, show=shown.append
+    done = run_program(
+        python(_TREE.format(path=str(path)) + "print('end')"),
+        limit_s=LONG_S,
+        name="x",
+        show=shown.append,
     )
     assert (done.code, shown) == (0, ["end"])
     assert time.monotonic() - started < LONG_S / 2
@@ -155,7 +160,7 @@ def test_a_service_in_a_session_of_its_own_does_not_keep_the_run_open(tmp_path):
     )
     shown = []
     try:
-        assert run_matlab(python(code), limit_s=20, show=shown.append).code == 0
+        assert run_program(python(code), limit_s=20, name="x", show=shown.append).code == 0
         assert shown == ["end"]
     finally:
         os.kill(int(path.read_text()), signal.SIGKILL)
@@ -166,8 +171,8 @@ def test_it_ends_with_the_process_that_runs_it(tmp_path, number):
     path = tmp_path / "pids"
     inner = _TREE.format(path=str(path)) + "time.sleep(600)"
     code = (
-        "from opticstream_smk.matlab.run import run_matlab\n"
-        f"run_matlab({python(inner)!r}, limit_s=600)"
+        "from opticstream_smk.programs.run import run_program\n"
+        f"run_program({python(inner)!r}, limit_s=600, name='x')"
     )
     process = subprocess.Popen(
         python(code),
@@ -195,7 +200,7 @@ def test_a_command_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
         + _TREE.format(path=str(path))
         + "time.sleep(600)"
     )
-    assert run_matlab(python(code), limit_s=1.5).code is None
+    assert run_program(python(code), limit_s=1.5, name="x").code is None
     wait_until(lambda: not any(map(is_alive, map(int, path.read_text().split()))))
 
 
@@ -205,10 +210,10 @@ def test_two_at_a_time_do_not_end_each_other(tmp_path):
     code = f"import os, time; open({str(path)!r}, 'w').write(str(os.getpid())); time.sleep(2)"
     codes = []
     thread = threading.Thread(
-        target=lambda: codes.append(run_matlab(python(code), limit_s=LONG_S).code)
+        target=lambda: codes.append(run_program(python(code), limit_s=LONG_S, name="x").code)
     )
     thread.start()
     wait_until(lambda: path.exists() and path.read_text())
-    assert run_matlab(python("import time; time.sleep(600)"), limit_s=0.5).code is None
+    assert run_program(python("import time; time.sleep(600)"), limit_s=0.5, name="x").code is None
     thread.join(30)
     assert codes == [0]

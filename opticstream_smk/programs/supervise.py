@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 NOT_STARTED = 127
-# MATLAB hands back its licence and closes its pool meanwhile.
+# MATLAB, for one, hands back its licence and closes its pool meanwhile.
 _GRACE_S = 10
 
 
