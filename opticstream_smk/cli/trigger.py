@@ -30,6 +30,9 @@ COMMANDS = {
     "verify-archive": "read everything that was archived again, and tell what is not right",
     "hash-dir": "hashes of all files of a folder, as a table",
     "compare-hashes": "two tables of hashes, tile by tile",
+    "edit-tiles": "take rows, columns or tiles out of a coordinate template or tile info",
+    "find-region": "which tiles cover a region of a mosaic, and where tiles lie in it",
+    "tile-configuration": "the nominal grid as a TileConfiguration.txt for Fiji",
     "doctor": "find, and with --fix repair, what does not fit together",
 }
 

@@ -89,6 +89,8 @@ class TileInfo:
         Overlap of neighbours as a fraction of the tile, 0 to below 1, or None.
     file_key
         Name of the variable where tiles are MATLAB files, or None.
+    dropped
+        Numbers of tiles of the grid that were left out by hand.
     """
 
     base_dir: str
@@ -97,6 +99,7 @@ class TileInfo:
     scan_resolution: tuple[float, ...] | None = None
     tile_overlap: float | None = None
     file_key: str | None = None
+    dropped: tuple[int, ...] = ()
 
 
 def template_text(
@@ -203,6 +206,28 @@ def render_template(
     CorruptInputError
         If the template is not a template, or what it renders to is not a tile info.
     """
+    return render_text(
+        _read_text(path),
+        source=str(path),
+        base_dir=base_dir,
+        mosaic_id_str=mosaic_id_str,
+        modality=modality,
+        mask=mask,
+        scan_resolution=scan_resolution,
+    )
+
+
+def render_text(
+    text: str,
+    *,
+    source: str,
+    base_dir: str | Path,
+    mosaic_id_str: str,
+    modality: str,
+    mask: str | Path | None = None,
+    scan_resolution: Sequence[float] | None = None,
+) -> str:
+    """Fill in the text of a template that is from `source`; see `render_template`."""
     values = {
         "base_dir": str(base_dir),
         "mosaic_id_str": mosaic_id_str,
@@ -211,17 +236,18 @@ def render_template(
         "scan_resolution": None if scan_resolution is None else [float(v) for v in scan_resolution],
     }
     try:
-        text = _environment().from_string(_read_text(path)).render(values)
+        rendered = _environment().from_string(text).render(values)
     except jinja2.TemplateSyntaxError as error:
         raise CorruptInputError(
-            f"{path}, line {error.lineno}: not a Jinja2 template ({error.message}). {_REMEDY}"
+            f"{source}, line {error.lineno}: not a Jinja2 template ({error.message}). {_REMEDY}"
         ) from error
     except (jinja2.TemplateError, TypeError, ValueError) as error:
         raise CorruptInputError(
-            f"{path}: cannot be filled in ({error}); known names are {', '.join(values)}. {_REMEDY}"
+            f"{source}: cannot be filled in ({error}); known names are {', '.join(values)}. "
+            f"{_REMEDY}"
         ) from error
-    parse_tile_info(text, source=str(path))
-    return text
+    parse_tile_info(rendered, source=source)
+    return rendered
 
 
 def read_tile_info(path: Path) -> TileInfo:
@@ -266,6 +292,9 @@ def parse_tile_info(text: str, *, source: str) -> TileInfo:
         if not 0 <= overlap < 1:
             raise _wrong(source, "metadata.tile_overlap", overlap, "a fraction, 0 to below 1")
         info = replace(info, tile_overlap=overlap)
+    dropped = metadata.get("dropped")
+    if dropped is not None:
+        info = replace(info, dropped=_parse_dropped(dropped, info.tiles, source))
     sizes = metadata.get("scan_resolution")
     if sizes is not None:
         if not isinstance(sizes, list) or len(sizes) not in (2, 3):
@@ -310,6 +339,21 @@ def _parse_tiles(tiles: Any, source: str) -> tuple[TileEntry, ...]:
             )
         )
     return tuple(found)
+
+
+def _parse_dropped(dropped: Any, tiles: Sequence[TileEntry], source: str) -> tuple[int, ...]:
+    field = "metadata.dropped"
+    listed = {tile.tile_number for tile in tiles}
+    if not isinstance(dropped, list):
+        raise _wrong(source, field, dropped, "a list of tile numbers")
+    for number in dropped:
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise _wrong(source, field, number, "whole numbers from 1 on")
+        if number in listed:
+            raise CorruptInputError(
+                f"{source}: {field} has tile {number}, which is listed. {_REMEDY}"
+            )
+    return tuple(sorted(set(dropped)))
 
 
 def _mapping(value: Any, source: str, field: str) -> Mapping[str, Any]:
