@@ -32,6 +32,8 @@ COMMANDS = {
     "compare-hashes": "two tables of hashes, tile by tile",
     "edit-tiles": "take rows, columns or tiles out of a coordinate template or tile info",
     "find-region": "which tiles cover a region of a mosaic, and where tiles lie in it",
+    "find-surface": "the surface of a volume, of a tile or of a mosaic",
+    "draw-planes": "surfaces and focus planes drawn into cross sections of a volume",
     "tile-configuration": "the nominal grid as a TileConfiguration.txt for Fiji",
     "doctor": "find, and with --fix repair, what does not fit together",
 }

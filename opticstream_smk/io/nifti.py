@@ -4,7 +4,9 @@ Files are (X, Y[, Z]), voxel sizes in mm, qform and sform both set; NIfTI-2 wher
 long for NIfTI-1.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,20 +216,10 @@ def read_array(
     CorruptInputError
         Not NIfTI, truncated, or not of ``shape``.
     """
-    try:
+    with _naming_errors(path):
         if is_read_ahead:
             throttle.read_ahead(path)
-        image = nibabel.load(path, mmap="c")
-        array: NDArray[Any] = np.asanyarray(image.dataobj)
-    except FileNotFoundError as error:
-        raise IncompleteInputError(
-            f"{path} does not exist; `optic-trigger doctor --fix` has it made again"
-        ) from error
-    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise CorruptInputError(
-            f"{path} cannot be read as NIfTI: {error}; remove it and run "
-            "`optic-trigger doctor --fix`, which has it made again"
-        ) from error
+        array: NDArray[Any] = np.asanyarray(nibabel.load(path, mmap="c").dataobj)
     if shape is not None and array.shape != shape:
         raise CorruptInputError(
             f"{path} has shape {array.shape}, expected {shape}; it was made with another tile "
@@ -248,3 +240,34 @@ def read_image(path: Path, *, shape_yx: tuple[int, int] | None = None) -> NDArra
             "another tile size or configuration"
         )
     return array.T
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Voxel size and place of voxel 0, of a file that can be read.
+
+    Raises
+    ------
+    IncompleteInputError, CorruptInputError
+        As `read_array`.
+    """
+    with _naming_errors(path):
+        image = nibabel.load(path)
+    # For 2-D images nibabel has no third size; the header has.
+    x, y, z = (float(size) for size in image.header["pixdim"][1:4])
+    a, b, c = (float(value) for value in image.affine[:3, 3])
+    return Geometry((x, y, z), (a, b, c))
+
+
+@contextlib.contextmanager
+def _naming_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise IncompleteInputError(
+            f"{path} does not exist; `optic-trigger doctor --fix` has it made again"
+        ) from error
+    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+        raise CorruptInputError(
+            f"{path} cannot be read as NIfTI: {error}; remove it and run "
+            "`optic-trigger doctor --fix`, which has it made again"
+        ) from error

@@ -68,3 +68,9 @@ def write_tiff(path: Path, pixels: NDArray[Any], *, pixel_mm: tuple[float, float
             bigtiff=pixels.nbytes > 2**31,
         ),
     )
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write (y, x) grey or (y, x, 3) RGB atomically, as the suffix of `path` says, full size."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    write_with(path, image.save)

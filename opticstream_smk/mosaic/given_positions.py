@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from opticstream_smk.errors import QualityError
-from opticstream_smk.mosaic.checks import checked_cells
-from opticstream_smk.mosaic.grid import nominal_positions
+from opticstream_smk.mosaic.checks import checked_cells, checked_images
+from opticstream_smk.mosaic.expected import Geometry, fit_lattice
+from opticstream_smk.mosaic.pairs import Pair, match_pair, neighbours, search_range
 from opticstream_smk.mosaic.positions import EDGE_DTYPE, TilePositions
-from opticstream_smk.mosaic.positions import _neighbours as neighbours
-from opticstream_smk.mosaic.positions import _search_range as search_range
+from opticstream_smk.mosaic.prefilter import filter_tile
+from opticstream_smk.mosaic.quality import find_strangers, overlaps_with_content
 from opticstream_smk.mosaic.resolve import connected_islands, resolve_positions
-from opticstream_smk.mosaic.stage_model import StageModel, fit_stage_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
-# Regularity of a stage where no two neighbours agree; and how regular it is taken for at most.
-_STAGE_SCATTER_PX = 2.0
-_MIN_SCATTER_PX = 0.1
+    from opticstream_smk.mosaic.prefilter import FilteredTile
+    from opticstream_smk.mosaic.stage_model import StageModel
+
 # Offsets that are given are kept; far below any scatter, and above what costs digits.
 _GIVEN_SIGMA_PX = 0.01
+# How far a program may be off where it is right, for the check of its offsets.
+_CHECK_SIGMA_PX = 2.0
 # Of the neighbours that both have a place, so many must lie as neighbours do. Below, the file is of
 # another grid; programs that fail to link tiles leave more than that.
 _MIN_PLAUSIBLE_SHARE = 0.5
 
 
 def adopt_positions(
+    tiles: ArrayLike | Sequence[NDArray[Any]],
     given_px: ArrayLike,
     cells: ArrayLike,
-    tile_shape: tuple[int, int],
     *,
     overlap_percent: float,
     source: str,
@@ -46,14 +50,16 @@ def adopt_positions(
     each other, and tiles that are linked to none, are placed by the stage model that the linked
     ones suggest, relative to their neighbours.
 
+    The images do not move any tile; they tell how good the given offsets are.
+
     Parameters
     ----------
+    tiles
+        (N, ny, nx) images, as `solve_positions` takes them.
     given_px
         (N, 2) y, x of each tile's first pixel, px; NaN for tiles without a position.
     cells
         (N, 2) int row, column of each tile, as from `snake_order`.
-    tile_shape
-        (ny, nx) px of a tile.
     overlap_percent
         Nominal overlap of neighbours, percent of the tile on each axis, 0 to below 100.
     source
@@ -62,8 +68,9 @@ def adopt_positions(
     Returns
     -------
     TilePositions
-        As from `solve_positions`; of the edges, ``dy``, ``dx`` are given offsets, ``ncc`` is not
-        known (0), and ``residual`` is what resolving changed.
+        As from `solve_positions`. ``is_anchored`` and ``island`` are those of the given positions.
+        Of the edges, ``dy``, ``dx``, ``ncc`` are what the images say near the given offset of
+        linked neighbours, and ``residual`` how far the given one is off from that.
 
     Raises
     ------
@@ -72,48 +79,31 @@ def adopt_positions(
     ValueError
         If the shapes do not fit together, or two tiles have the same cell.
     """
+    grid = checked_cells(cells, len(tiles))  # type: ignore[arg-type]
     given = np.asarray(given_px, dtype=np.float64)
-    grid = checked_cells(cells, len(given))
     if given.shape != (len(grid), 2):
         raise ValueError(f"positions of shape {given.shape}: expected ({len(grid)}, 2), y and x.")
-    step = nominal_positions([[1, 1]], tile_shape, overlap_percent)[0]
-    overlap = np.asarray(tile_shape) - step
+    filtered = [filter_tile(image) for image in checked_images(tiles)]
+    geometry = Geometry.of(grid, filtered[0].band.shape, overlap_percent)
     pairs = neighbours(grid)
     offsets = given[pairs[:, 1]] - given[pairs[:, 0]]
-    nominal = (grid[pairs[:, 1]] - grid[pairs[:, 0]]) * step
+    nominal = geometry.nominal[pairs[:, 1]] - geometry.nominal[pairs[:, 0]]
     # NaN compares as False.
-    is_linked = (np.abs(offsets - nominal) <= search_range(overlap)).all(axis=1)
+    within = np.abs(offsets - nominal) <= search_range(geometry.overlap)
+    is_linked = np.asarray(within.all(axis=1), dtype=np.bool_)
     _check_share(given, pairs, nominal, is_linked, source)
 
-    stage = _fit_stage(grid, pairs[is_linked], offsets[is_linked], step, overlap)
-    resolution = resolve_positions(
-        stage.positions(grid),
-        pairs,
-        stage.scatter,
-        pairs[is_linked],
-        offsets[is_linked],
-        np.broadcast_to(np.eye(2) * _GIVEN_SIGMA_PX**2, (int(is_linked.sum()), 2, 2)),
-    )
+    stage = fit_lattice(geometry, pairs[is_linked], offsets[is_linked])
     labels, sizes = connected_islands(len(grid), pairs[is_linked])
+    positions = _complete(given, stage, geometry, pairs, is_linked, labels)
+    edges = _measure(filtered, pairs, positions, is_linked, search_range(geometry.overlap))
+    edges["has_content"] = overlaps_with_content(filtered, positions, pairs, edges["used"])
     is_anchored = sizes > 1
-    positions = resolution.positions.copy()
-    for label in np.unique(labels[is_anchored]):
-        own = labels == label
-        positions[own] = given[own] + np.mean(positions[own] - given[own], axis=0)
-    positions -= positions.min(axis=0)
-
-    edges = np.zeros(len(pairs), dtype=EDGE_DTYPE)
-    edges["tile_a"], edges["tile_b"] = pairs.T
-    edges["dy"], edges["dx"] = offsets.T
-    edges["used"] = is_linked
-    edges["weight"] = np.where(is_linked, _GIVEN_SIGMA_PX**-2, 0.0)
-    change = offsets - (positions[pairs[:, 1]] - positions[pairs[:, 0]])
-    edges["residual"] = np.hypot(change[:, 0], change[:, 1])
     return TilePositions(
-        positions_px=positions,
+        positions_px=positions - positions.min(axis=0),
         is_anchored=is_anchored,
         island=np.where(is_anchored, labels, -1),
-        is_stranger=np.zeros(len(grid), dtype=np.bool_),
+        is_stranger=find_strangers(len(grid), pairs, edges["has_content"], edges["used"]),
         edges=edges,
         stage=stage,
     )
@@ -143,19 +133,54 @@ def _check_share(
             )
 
 
-def _fit_stage(
-    grid: NDArray[np.int64],
+def _complete(
+    given: NDArray[np.float64],
+    stage: StageModel,
+    geometry: Geometry,
     pairs: NDArray[np.int64],
-    offsets: NDArray[np.float64],
-    step: NDArray[np.float64],
-    overlap: NDArray[np.float64],
-) -> StageModel:
-    model = fit_stage_model(
-        grid[pairs[:, 0]],
-        grid[pairs[:, 1]],
+    is_linked: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Positions of all tiles; those of a group differ from the given ones by a shift only."""
+    offsets = given[pairs[is_linked, 1]] - given[pairs[is_linked, 0]]
+    resolution = resolve_positions(
+        stage.positions(geometry.cells),
+        pairs,
+        stage.scatter,
+        pairs[is_linked],
         offsets,
-        nominal_step=step,
-        step_sigma=np.maximum(overlap / 12, 1.0),
-        prior_scatter_px=_STAGE_SCATTER_PX,
+        np.broadcast_to(np.eye(2) * _GIVEN_SIGMA_PX**2, (len(offsets), 2, 2)),
     )
-    return StageModel(model.coefficients, np.maximum(model.scatter, _MIN_SCATTER_PX))
+    positions = resolution.positions.copy()
+    for label in np.unique(labels[pairs[is_linked, 0]]):
+        own = labels == label
+        positions[own] = given[own] + np.mean(positions[own] - given[own], axis=0)
+    return positions
+
+
+def _measure(
+    filtered: Sequence[FilteredTile],
+    pairs: NDArray[np.int64],
+    positions: NDArray[np.float64],
+    is_linked: NDArray[np.bool_],
+    search: tuple[int, int],
+) -> NDArray[Any]:
+    """What the images say about the offsets of linked neighbours."""
+    sigma = np.full(2, _CHECK_SIGMA_PX)
+    edges = np.zeros(len(pairs), dtype=EDGE_DTYPE)
+    edges["tile_a"], edges["tile_b"] = pairs.T
+    for name in ("dy", "dx", "residual"):
+        edges[name] = np.nan
+    for edge, (a, b), linked in zip(edges, pairs.tolist(), is_linked, strict=True):
+        if not (linked and filtered[a].has_structure and filtered[b].has_structure):
+            continue
+        offset = positions[b] - positions[a]
+        found = match_pair(filtered, Pair(a, b), offset, search, sigma=sigma)
+        if found.peak is None or found.offset is None:
+            continue
+        edge["dy"], edge["dx"] = found.offset.shift
+        edge["ncc"] = found.peak.ncc
+        edge["residual"] = np.hypot(*(found.offset.shift - offset))
+        edge["weight"] = 2 / np.trace(found.covariance(sigma))
+        edge["used"] = True
+    return edges

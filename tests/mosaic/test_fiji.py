@@ -58,7 +58,7 @@ def test_positions_come_back_and_the_unlinked_are_flagged(run, fiji, phantom):
     positions = run()
     np.testing.assert_array_equal(positions, given)
     solved = adopt_positions(
-        positions, phantom.cells, SHAPE, overlap_percent=OVERLAP, source="Fiji"
+        phantom.tiles, positions, phantom.cells, overlap_percent=OVERLAP, source="Fiji"
     )
     assert np.flatnonzero(~solved.is_anchored).tolist() == [0, 8]
     errors = position_errors(solved.positions_px, phantom.true, solved.is_anchored)

@@ -4,39 +4,41 @@ import numpy as np
 import pytest
 
 from opticstream_smk.errors import QualityError
-from opticstream_smk.mosaic import nominal_positions, snake_order
+from opticstream_smk.mosaic import judge_positions, nominal_positions, snake_order
 from opticstream_smk.mosaic.given_positions import adopt_positions
-from tests.mosaic.phantom import position_errors, rms
+from tests.mosaic.phantom import make_phantom, position_errors, rms
 
-SHAPE, OVERLAP = (350, 200), 20  # y, x: per-axis sizes
+SHAPE, OVERLAP = (70, 40), 20  # y, x: per-axis sizes
 
 
 def stage(rows, columns, *, jitter_px, seed=0, **order):
     """Cells and positions of a stage with step error, shear, backlash and jitter."""
     rng = np.random.default_rng(seed)
     cells = snake_order(rows, columns, **order)
-    steps = np.array([[-3.0, 1.5], [2.0, 1.0]])
+    steps = np.array([[-1.0, 0.5], [0.6, 0.4]])
     true = nominal_positions(cells, SHAPE, OVERLAP) + cells @ steps
-    true[:, 0] += 4.0 * (cells[:, 1] % 2)
+    true[:, 0] += 1.0 * (cells[:, 1] % 2)
     return cells, true + rng.normal(0, jitter_px, true.shape)
 
 
 def adopt(given, cells):
-    return adopt_positions(given, cells, SHAPE, overlap_percent=OVERLAP, source="some/file")
+    """Without any content in the images: they do not move tiles."""
+    tiles = np.zeros((len(cells), *SHAPE), np.float32)
+    return adopt_positions(tiles, given, cells, overlap_percent=OVERLAP, source="some/file")
 
 
 def test_linked_positions_are_kept_to_the_last_digit():
-    cells, true = stage(6, 8, jitter_px=2.5)
+    cells, true = stage(6, 8, jitter_px=1.5)
     solved = adopt(true - true[20], cells)
     assert solved.is_anchored.all()
     assert (solved.island == 0).all()
     assert position_errors(solved.positions_px, true).max() < 1e-9
     np.testing.assert_allclose(solved.positions_px.min(axis=0), 0)
-    assert solved.edges["used"].all()
     assert len(solved.edges) == 5 * 8 + 6 * 7
+    assert not solved.edges["used"].any()
 
 
-@pytest.mark.parametrize("jitter_px", [0.3, 2.5])
+@pytest.mark.parametrize("jitter_px", [0.3, 1.5])
 def test_tiles_at_zero_are_flagged_and_placed_by_the_stage(jitter_px):
     """The origin of the graph is at (0, 0) as well, and is right there."""
     cells, true = stage(6, 8, jitter_px=jitter_px)
@@ -49,9 +51,6 @@ def test_tiles_at_zero_are_flagged_and_placed_by_the_stage(jitter_px):
     errors = position_errors(solved.positions_px, true, solved.is_anchored)
     assert errors[solved.is_anchored].max() < 1e-9
     assert rms(errors[unlinked]) < 4 * jitter_px  # of two axes, relative to jittering neighbours
-    rejected = np.isfinite(solved.edges["dy"]) & ~solved.edges["used"]
-    touched = np.isin(solved.edges["tile_a"], unlinked) | np.isin(solved.edges["tile_b"], unlinked)
-    np.testing.assert_array_equal(rejected, touched)
 
 
 def test_a_single_zero_that_is_not_plausible():
@@ -89,7 +88,6 @@ def test_tiles_without_a_position_are_placed():
     assert np.flatnonzero(~solved.is_anchored).tolist() == [0, 9]
     assert np.isfinite(solved.positions_px).all()
     assert position_errors(solved.positions_px, true).max() < 1.5
-    assert np.isnan(solved.edges["dy"]).sum() == 2 + 4  # a corner and an inner tile
 
 
 def test_where_nothing_was_linked_all_is_nominal():
@@ -116,7 +114,7 @@ def test_positions_of_another_overlap_are_refused():
 
 def test_shapes_that_do_not_fit():
     cells, true = stage(2, 2, jitter_px=0)
-    with pytest.raises(ValueError, match=r"expected \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"expected \(4, 2\)"):
         adopt(true[:3], cells)
 
 
@@ -124,3 +122,47 @@ def test_one_tile():
     solved = adopt([[0.0, 0.0]], [[0, 0]])
     np.testing.assert_array_equal(solved.positions_px, [[0, 0]])
     assert len(solved.edges) == 0
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(3, 4, (160, 128), 25, seed=8, jitter_px=1.0)
+
+
+def adopt_of(phantom, given, tiles=None):
+    tiles = phantom.tiles if tiles is None else tiles
+    return adopt_positions(tiles, given, phantom.cells, overlap_percent=25, source="f")
+
+
+def test_the_images_tell_how_good_the_positions_are(phantom):
+    rng = np.random.default_rng(0)
+    right = adopt_of(phantom, phantom.true)
+    assert right.edges["used"].all()
+    assert rms(right.edges["residual"]) < 0.25
+    off = phantom.true + rng.normal(0, 1.0, phantom.true.shape)
+    wrong = adopt_of(phantom, off)
+    assert position_errors(wrong.positions_px, off).max() < 1e-9
+    assert wrong.edges["used"].all()
+    difference = off - phantom.true
+    a, b = wrong.edges["tile_a"], wrong.edges["tile_b"]
+    expected = np.linalg.norm(difference[b] - difference[a], axis=1)
+    np.testing.assert_allclose(wrong.edges["residual"], expected, atol=0.4)
+    assert judge_positions(right).level == "ok"
+    assert judge_positions(wrong).level == "warn"
+
+
+def test_a_tile_that_was_linked_wrongly_is_named(phantom):
+    given = phantom.true.copy()
+    given[5] += (11, -9)
+    solved = adopt_of(phantom, given)
+    assert solved.is_anchored.all()
+    assert np.flatnonzero(solved.is_stranger).tolist() == [5]
+    assert "tiles 6 show tissue" in " ".join(judge_positions(solved).reasons)
+
+
+def test_tissue_that_was_not_linked_is_judged(phantom):
+    given = phantom.true.copy()
+    given[[0, 4, 5, 9]] = 0
+    verdict = judge_positions(adopt_of(phantom, given))
+    assert verdict.level == "warn"
+    assert "4 of 12 tiles with tissue are not linked by content (1, 5, 6, 10)" in verdict.reasons[0]
