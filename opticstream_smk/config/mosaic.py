@@ -92,11 +92,18 @@ class MosaicSection(Section):
                 "method fiji needs fiji.executable, Fiji's launcher, such as "
                 "/opt/Fiji.app/ImageJ-linux64"
             )
-        if self.method == "tileconfig" and self.tile_configuration is None:
-            raise ValueError(
-                "method tileconfig needs tile_configuration, such as "
-                "fiji/{acquisition}/TileConfiguration.registered.txt"
-            )
+        if self.method == "tileconfig":
+            if self.tile_configuration is None:
+                raise ValueError(
+                    "method tileconfig needs tile_configuration, such as "
+                    "fiji/{acquisition}/TileConfiguration.registered.txt"
+                )
+            own = "{mosaic" in self.tile_configuration or "{slice" in self.tile_configuration
+            if self.coordinates == "every_slice" and not own:
+                raise ValueError(
+                    "method tileconfig with coordinates every_slice needs {mosaic} or {slice} in "
+                    "tile_configuration: every mosaic has a file of its own"
+                )
         return self
 
     def tile_configuration_file(self, acquisition: str, slice_: int, mosaic: int) -> Path:

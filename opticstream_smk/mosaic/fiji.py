@@ -92,7 +92,7 @@ def find_fiji(fiji: FijiSection) -> Path:
 
 
 def run_fiji(
-    tiles: Sequence[NDArray[Any]],
+    tiles: Sequence[NDArray[Any]] | NDArray[Any],
     *,
     columns: int,
     rows: int,
@@ -222,7 +222,7 @@ def _digits(n_tiles: int) -> int:
     return max(4, len(str(n_tiles)))
 
 
-def _export(tiles: Sequence[NDArray[Any]], folder: Path) -> list[str]:
+def _export(tiles: Sequence[NDArray[Any]] | NDArray[Any], folder: Path) -> list[str]:
     """Write the tiles as TIFF; returns their names."""
     import tifffile
 

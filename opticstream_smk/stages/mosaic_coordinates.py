@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from opticstream_smk.config import Config
 from opticstream_smk.io.atomic import write_bytes
 from opticstream_smk.plan import template_params
+from opticstream_smk.stages.positions_by_method import (
+    FoundPositions,
+    method_params,
+    positions_by_method,
+)
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_positions import (
     edge_numbers,
@@ -36,6 +41,7 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     """Values that this stage reads."""
     return {
         **template_params(config, acquisition),
+        **(method_params(config) if config.mosaic.coordinates == "every_slice" else {}),
         "coordinates": config.mosaic.coordinates,
         "drift_limit_px": config.mosaic.drift_limit_px,
     }
@@ -125,11 +131,12 @@ def _compare(context: StageContext) -> Outcome:
     assert template.path is not None
     files = mosaic_files(config, layout, mosaic, acquisition, missing)
     tiles = np.stack([files[index] for index in range(len(files))])
-    found = solve_tiles(config, acquisition, tiles)
+    source = _positions(context, tiles)
+    found = source.solved
     drift = _measure_drift(found, template.positions_px)
     write_edges(layout.mosaic_edges(mosaic), found)
     outputs = products(context)
-    warnings = stranger_warning(found, mosaic, "")
+    warnings = [*source.warnings, *stranger_warning(found, mosaic, "")]
     name = layout.relative(template.path)
     own = layout.mosaic_template(mosaic)
     drifts = drift.exceeds(config.mosaic.drift_limit_px)
@@ -146,7 +153,11 @@ def _compare(context: StageContext) -> Outcome:
             f"{drift} from it" if drift.is_known else "no overlap has content to compare with it"
         )
     return Outcome(
-        inputs=(file_input(template.path), *map(file_input, files.paths)),
+        inputs=(
+            file_input(template.path),
+            *map(file_input, files.paths),
+            *map(file_input, source.files),
+        ),
         outputs=tuple(outputs),
         tiles=tile_count(plan.images(mosaic), missing),
         numbers={**edge_numbers(found), **_drift_numbers(drift)},
@@ -157,6 +168,13 @@ def _compare(context: StageContext) -> Outcome:
         },
         warnings=tuple(warnings),
     )
+
+
+def _positions(context: StageContext, tiles: NDArray[np.float32]) -> FoundPositions:
+    """What the mosaic itself says: its overlaps; where each has its own, the configured method."""
+    if context.config.mosaic.coordinates == "every_slice":
+        return positions_by_method(context, context.mosaic, tiles)
+    return FoundPositions(solve_tiles(context.config, context.acquisition, tiles))
 
 
 def _extra(

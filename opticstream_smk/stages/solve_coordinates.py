@@ -9,12 +9,12 @@ import numpy as np
 from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError
 from opticstream_smk.plan import image_list, template_params
+from opticstream_smk.stages.positions_by_method import method_params, positions_by_method
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_positions import (
     edge_numbers,
     images_where,
     mosaic_files,
-    solve_tiles,
     stranger_warning,
     write_edges,
 )
@@ -26,6 +26,7 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
     """Values that this stage reads."""
     return {
         **template_params(config, acquisition),
+        **method_params(config),
         "mask_threshold": config.mosaic.mask_threshold(acquisition),
         "template_slice": config.mosaic.template_slice,
     }
@@ -53,17 +54,18 @@ def compute(context: StageContext) -> Outcome:
     tiles = np.stack([files[index] for index in range(len(files))])
     signal = tiles.mean(axis=(1, 2), dtype=np.float64)
     signal[[image - 1 for image in missing]] = 0
-    solved = solve_tiles(config, acquisition, tiles)
+    found = positions_by_method(context, mosaic, tiles)
+    solved = found.solved
     tilemap = Tilemap(solved.positions_px, solved.is_anchored, files.tile_shape, signal)
     write_tilemap(config, layout.template(acquisition), tilemap)
     write_edges(layout.template_edges(acquisition), solved)
     unanchored = images_where(~solved.is_anchored)
     blank = [image for image in unanchored if image not in missing]
-    warnings = []
+    warnings = list(found.warnings)
     if blank and len(files) > 1:
         warnings.append(
-            f"{len(blank)} of {len(files)} tiles have too little content in their overlaps and lie "
-            f"where the stage should have been: images {', '.join(map(str, blank))}"
+            f"{len(blank)} of {len(files)} tiles {found.why_loose} and lie where the stage should "
+            f"have been: images {', '.join(map(str, blank))}"
         )
     again = f" and `optic-trigger redo --from solve_coordinates --acquisition {acquisition}`"
     warnings += stranger_warning(solved, mosaic, again)
@@ -84,7 +86,7 @@ def compute(context: StageContext) -> Outcome:
             "mosaic.template_slice takes the coordinates from another slice."
         )
     return Outcome(
-        inputs=tuple(map(file_input, files.paths)),
+        inputs=tuple(map(file_input, (*files.paths, *found.files))),
         outputs=tuple(products(context)),
         tiles=tile_count(context.plan.images(mosaic), missing),
         numbers={**edge_numbers(solved), "islands": len(islands)},

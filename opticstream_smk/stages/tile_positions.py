@@ -30,7 +30,7 @@ def mosaic_files(
 
 
 def solve_tiles(config: Config, acquisition: str, tiles: NDArray[np.float32]) -> "TilePositions":
-    """Positions of the tiles (N, y, x) of one mosaic, by the configured method."""
+    """Positions of the tiles (N, y, x) of one mosaic, from their overlaps."""
     from opticstream_smk.mosaic import solve_positions
 
     return solve_positions(

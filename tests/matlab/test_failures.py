@@ -211,7 +211,7 @@ def test_what_an_earlier_start_left_is_not_taken_for_new(make_project, fake):
     assert not left.exists()
     assert other.exists()
     found = project.trigger("doctor", "--fix", check=False).stdout
-    assert "was left by a stage that died while MATLAB worked" in found
+    assert "was left by a stage that died while MATLAB or Fiji worked" in found
     assert not other.exists()
 
 

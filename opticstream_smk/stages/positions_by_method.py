@@ -1,6 +1,7 @@
 """Tile positions of a mosaic by the configured method: this package, Fiji, or a file of Fiji's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 from opticstream_smk.config import Config
 from opticstream_smk.plan import image_list
 from opticstream_smk.stages.stage import StageContext
+from opticstream_smk.stages.tile_positions import solve_tiles
+from opticstream_smk.stages.tilemap import cells
 
 if TYPE_CHECKING:
     from opticstream_smk.mosaic import TilePositions
+
+_LOOSE = "were linked to none of their neighbours by Fiji"
 
 
 def method_params(config: Config) -> Mapping[str, Any]:
@@ -25,62 +30,80 @@ def method_params(config: Config) -> Mapping[str, Any]:
     return {"method": "tileconfig", "tile_configuration": mosaic.tile_configuration}
 
 
-def foreign_positions(
-    context: StageContext,
-    mosaic: int,
-    tiles: Sequence[NDArray[Any]],
-    cells: NDArray[np.int64],
-    tile_shape: tuple[int, int],
-) -> "tuple[TilePositions, tuple[Path, ...], tuple[str, ...]]":
-    """Positions from Fiji or one of its files.
+@dataclass(frozen=True)
+class FoundPositions:
+    """Positions, and what is to be said of where they are from.
 
-    Parameters
+    Attributes
     ----------
-    tiles
-        (y, x) images in the order of acquisition; NaN for a missing one.
-    cells
-        (N, 2) row and column of each tile.
-
-    Returns
-    -------
-    positions
+    solved
         As `solve_positions` gives them.
     files
         What was read besides the tiles.
     warnings
         What people should know of it.
+    why_loose
+        What is said of tiles that are linked to no other.
     """
+
+    solved: "TilePositions"
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    why_loose: str = "have too little content in their overlaps"
+
+
+def positions_by_method(
+    context: StageContext, mosaic: int, tiles: NDArray[np.float32]
+) -> FoundPositions:
+    """Positions by ``mosaic.method``.
+
+    Parameters
+    ----------
+    tiles
+        (N, y, x) images in the order of acquisition; NaN for a missing one.
+
+    Raises
+    ------
+    OpticStreamError
+        Fiji failed, or the file cannot be used.
+    """
+    config = context.config
+    if config.mosaic.method == "native":
+        return FoundPositions(solve_tiles(config, context.acquisition, tiles))
+    if config.mosaic.method == "fiji":
+        given = _from_fiji(context, mosaic, tiles)
+        solved = _adopt(context, tiles, given, f"Fiji for mosaic {mosaic:03d}")
+        return FoundPositions(solved, why_loose=_LOOSE)
+    path = config.mosaic.tile_configuration_file(
+        context.acquisition, context.plan.slice(mosaic), mosaic
+    )
+    given, unlisted = _from_file(path, len(tiles))
+    warnings = []
+    if unlisted:
+        warnings.append(
+            f"{path} lists {len(tiles) - len(unlisted)} of {len(tiles)} tiles; images "
+            f"{image_list(unlisted)} lie where the stage should have been"
+        )
+    solved = _adopt(context, tiles, given, str(path))
+    return FoundPositions(solved, (path,), tuple(warnings), _LOOSE)
+
+
+def _adopt(
+    context: StageContext, tiles: NDArray[np.float32], given: NDArray[np.float64], source: str
+) -> "TilePositions":
     from opticstream_smk.mosaic.given_positions import adopt_positions
 
-    config = context.config
-    scan = config.acquisition
-    warnings: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
-    if config.mosaic.method == "fiji":
-        source = f"Fiji for mosaic {mosaic:03d}"
-        given = _from_fiji(context, mosaic, tiles)
-    else:
-        slice_ = context.plan.slice(mosaic)
-        path = config.mosaic.tile_configuration_file(context.acquisition, slice_, mosaic)
-        source, files = str(path), (path,)
-        given, unlisted = _from_file(path, len(cells))
-        if unlisted:
-            warnings = (
-                f"{path} lists {len(cells) - len(unlisted)} of {len(cells)} tiles; images "
-                f"{image_list(unlisted)} lie where the stage should have been",
-            )
-    solved = adopt_positions(
+    return adopt_positions(
+        tiles,
         given,
-        cells,
-        tile_shape,
-        overlap_percent=scan.tile_overlap_percent,
+        cells(context.config, context.acquisition),
+        overlap_percent=context.config.acquisition.tile_overlap_percent,
         source=source,
     )
-    return solved, files, warnings
 
 
 def _from_fiji(
-    context: StageContext, mosaic: int, tiles: Sequence[NDArray[Any]]
+    context: StageContext, mosaic: int, tiles: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     from opticstream_smk.mosaic.fiji import run_fiji
 
