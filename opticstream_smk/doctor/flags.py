@@ -1,16 +1,18 @@
 """Flags against their products, their receipts and each other."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.doctor.archive import ArchiveDoctor
 from opticstream_smk.doctor.finding import Finding
-from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.errors import CorruptInputError, OpticStreamError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, image_list
 from opticstream_smk.stages import NAMES, find_stages
+from opticstream_smk.stages.tilemap import read_tilemap
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
 from opticstream_smk.state.places import FLAGS, RECORDS, Place, flag_path
@@ -51,7 +53,13 @@ def _flag_findings(
         return
     if name == "ready":
         return
-    broken = [*_missing_products(plan.layout, flag), *_missing_receipts(plan, place, name, flag)]
+    edited = set(_edited_templates(config, plan, place, flag))
+    for template in edited:
+        yield _edited(place, template)
+    broken = [
+        *_missing_products(plan.layout, flag, kept=edited),
+        *_missing_receipts(plan, place, name, flag),
+    ]
     if broken and name == "archived":
         if archive.explains(place, flag):
             return
@@ -86,8 +94,41 @@ def _flag_findings(
     yield from _drift(config, plan, place, flag, where)
 
 
-def _missing_products(layout: ProjectLayout, flag: Flag) -> Iterator[str]:
+def _edited_templates(config: Config, plan: Plan, place: Place, flag: Flag) -> Iterator[Path]:
+    """Coordinate templates that a person has changed since, and that can be used."""
+    layout = plan.layout
+    if place.level == "tilemap" and place.acquisition is not None:
+        path, acquisition, own_of = layout.template(place.acquisition), place.acquisition, None
+    elif place.level == "mosaic" and place.mosaic is not None:
+        path, acquisition = layout.mosaic_template(place.mosaic), plan.acquisition(place.mosaic)
+        own_of = place.mosaic
+    else:
+        return
+    written = [output.size for output in flag.outputs if layout.root / output.path == path]
+    if not written or size_on_disk(path) in (None, *written):
+        return
+    with contextlib.suppress(OpticStreamError):
+        read_tilemap(config, layout, acquisition, own_of=own_of)
+        yield path
+
+
+def _edited(place: Place, template: Path) -> Finding:
+    of = f" --mosaic {place.mosaic}" if place.mosaic else ""
+    return Finding(
+        str(template),
+        "was edited since the coordinates were solved",
+        f"It is kept. Where mosaics were stitched before that: `optic-trigger redo --from "
+        f"stitch_enface{of}`",
+        advisory=True,
+    )
+
+
+def _missing_products(
+    layout: ProjectLayout, flag: Flag, *, kept: Collection[Path]
+) -> Iterator[str]:
     for output in flag.outputs:
+        if layout.root / output.path in kept:
+            continue
         size = size_on_disk(layout.root / output.path)
         if size is None:
             yield f"{output.path} is missing"

@@ -103,7 +103,11 @@ class TileInfo:
 
 
 def template_text(
-    tiles: Sequence[TileEntry], *, tile_overlap: float | None = None, file_key: str | None = None
+    tiles: Sequence[TileEntry],
+    *,
+    tile_overlap: float | None = None,
+    file_key: str | None = None,
+    dropped: Sequence[int] = (),
 ) -> str:
     """Text of a template. Numbers are written so that they are read back exactly.
 
@@ -112,8 +116,8 @@ def template_text(
     tiles
         `filepath` with ``{{ mosaic_id_str }}`` and ``{{ modality }}``; everything else in it is
         taken literally.
-    tile_overlap, file_key
-        See `TileInfo`; left out if None.
+    tile_overlap, file_key, dropped
+        See `TileInfo`; left out if None or empty.
 
     Raises
     ------
@@ -150,6 +154,8 @@ def template_text(
         lines.append(f"  tile_overlap: {_number(tile_overlap)}")
     if file_key is not None:
         lines.append(f'  file_key: "{_literal(file_key)}"')
+    if dropped:
+        lines.append(f"  dropped: [{', '.join(map(str, sorted(dropped)))}]")
     lines.append("tiles:")
     for tile in tiles:
         lines += [
@@ -169,9 +175,10 @@ def write_template(
     *,
     tile_overlap: float | None = None,
     file_key: str | None = None,
+    dropped: Sequence[int] = (),
 ) -> None:
     """Write `template_text` to `path`, under a temporary name first."""
-    text = template_text(tiles, tile_overlap=tile_overlap, file_key=file_key)
+    text = template_text(tiles, tile_overlap=tile_overlap, file_key=file_key, dropped=dropped)
     write_bytes(path, text.encode("utf-8"))
 
 

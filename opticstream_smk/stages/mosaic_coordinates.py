@@ -133,7 +133,7 @@ def _compare(context: StageContext) -> Outcome:
     tiles = np.stack([files[index] for index in range(len(files))])
     source = _positions(context, tiles)
     found = source.solved
-    drift = _measure_drift(found, template.positions_px)
+    drift = _measure_drift(found, template.listed_px)
     write_edges(layout.mosaic_edges(mosaic), found)
     outputs = products(context)
     warnings = [*source.warnings, *stranger_warning(found, mosaic, "")]
@@ -185,6 +185,7 @@ def _extra(
         "template": context.layout.relative(used.path),
         "template_sha256": used.sha256,
         "positions": told,
+        **({"dropped_images": sorted(used.dropped)} if used.dropped else {}),
         # What `.closed` accepted is true only as long as it is closed.
         **({"closed": True} if context.plan.closed_without(context.mosaic) & missing else {}),
     }
@@ -192,8 +193,9 @@ def _extra(
 
 def _measure_drift(found: "TilePositions", template_px: NDArray[np.float64]) -> _Drift:
     apart = found.positions_px - template_px
-    told = found.is_anchored
-    shift = np.median(apart[told] if told.any() else apart, axis=0)
+    # The template may lack tiles that were dropped.
+    told = found.is_anchored & np.isfinite(apart).all(axis=1)
+    shift = np.median(apart[told], axis=0) if told.any() else np.zeros(2)
     residual = np.hypot(*(apart - shift).T)
     return _Drift(shift, np.where(told, residual, np.nan))
 
@@ -223,7 +225,9 @@ def _own_tilemap(
         positions = np.where(found.is_anchored[:, None], positions, template.positions_px)
     signal = tiles.mean(axis=(1, 2), dtype=np.float64)
     signal[[image - 1 for image in missing]] = 0
-    tilemap = Tilemap(positions, found.is_anchored, template.tile_shape, signal)
+    tilemap = Tilemap(
+        positions, found.is_anchored, template.tile_shape, signal, dropped=template.dropped
+    )
     write_tilemap(config, layout.mosaic_template(mosaic), tilemap)
     return read_tilemap(config, layout, context.acquisition, missing, own_of=mosaic)
 

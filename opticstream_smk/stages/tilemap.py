@@ -37,7 +37,10 @@ class Tilemap:
     sha256
         Hash of the template; empty for one that is not written yet.
     missing
-        Images that the mosaic at hand lacks. The canvas has room for them.
+        Images that the mosaic at hand lacks, for which the canvas has room, and `dropped`.
+    dropped
+        Images that were taken out of the template by hand, for which it has none: they lie with one
+        of the others.
     """
 
     positions_px: NDArray[np.float64]
@@ -47,6 +50,14 @@ class Tilemap:
     path: Path | None = None
     sha256: str = ""
     missing: frozenset[int] = frozenset()
+    dropped: frozenset[int] = frozenset()
+
+    @property
+    def listed_px(self) -> NDArray[np.float64]:
+        """(N, 2) y, x as in the template; NaN for images that were taken out."""
+        images = np.arange(1, len(self.positions_px) + 1)
+        is_out = np.isin(images, list(self.dropped))
+        return np.where(is_out[:, None], np.nan, self.positions_px)
 
     @property
     def origin_px(self) -> tuple[int, int]:
@@ -168,9 +179,10 @@ def write_tilemap(config: Config, path: Path, tilemap: Tilemap) -> None:
             zip(tilemap.positions_px, tilemap.avg_signal, tilemap.is_anchored, strict=True),
             start=1,
         )
+        if image not in tilemap.dropped
     ]
     overlap = config.acquisition.tile_overlap_percent / 100
-    write_template(path, tiles, tile_overlap=overlap)
+    write_template(path, tiles, tile_overlap=overlap, dropped=sorted(tilemap.dropped))
 
 
 def read_tilemap(
@@ -203,14 +215,19 @@ def read_tilemap(
     text = render_template(
         path, base_dir=layout.root, mosaic_id_str=naming.mosaic_stem(1), modality="aip"
     )
-    tiles = sorted(parse_tile_info(text, source=str(path)).tiles, key=lambda t: t.tile_number)
-    expected = len(cells(config, acquisition))
-    if [tile.tile_number for tile in tiles] != list(range(1, expected + 1)):
+    info = parse_tile_info(text, source=str(path))
+    expected = range(1, len(cells(config, acquisition)) + 1)
+    tile_of = {tile.tile_number: tile for tile in info.tiles}
+    if {*tile_of, *info.dropped} != set(expected):
         raise CorruptInputError(
-            f"{path} lists {len(tiles)} tiles, the grid of a {acquisition} mosaic has {expected}; "
-            "it was made for another grid. Delete it and run `optic-trigger doctor --fix`, then "
-            "snakemake: the coordinates are solved again."
+            f"{path} lists {len(tile_of)} tiles and {len(info.dropped)} that were dropped, the "
+            f"grid of a {acquisition} mosaic has {len(expected)}; it was made for another grid, or "
+            "tiles were taken out by hand (`optic-trigger edit-tiles` notes them). Correct it, or "
+            "delete it and run `optic-trigger doctor --fix`, then snakemake: the coordinates are "
+            "solved again."
         )
+    # A dropped tile lies with another one, so that the canvas has no room for it.
+    tiles = [tile_of.get(image, info.tiles[0]) for image in expected]
     scan = config.acquisition
     return Tilemap(
         positions_px=np.array([(tile.y, tile.x) for tile in tiles]),
@@ -219,7 +236,8 @@ def read_tilemap(
         avg_signal=np.array([tile.avg_signal for tile in tiles]),
         path=path,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        missing=frozenset(missing),
+        missing=frozenset((*missing, *info.dropped)),
+        dropped=frozenset(info.dropped),
     )
 
 

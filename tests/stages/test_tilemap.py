@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
+from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.stages.tilemap import TileFiles, Tilemap, tile_count
+from opticstream_smk.stages.tilemap import (
+    TileFiles,
+    Tilemap,
+    read_tilemap,
+    tile_count,
+    write_tilemap,
+)
 
 SHAPE = (4, 5)
 
@@ -51,3 +58,34 @@ def test_a_missing_tile_is_read_as_nothing(tmp_path):
 def test_tiles_of_a_mosaic_are_counted():
     counted = tile_count(range(1, 5), {3, 2})
     assert (counted.done, counted.missing) == ((1, 4), (2, 3))
+
+
+def test_a_template_without_some_tiles(make_config, tmp_path):
+    """The canvas ends with the others; what is dropped is missing, and stays dropped."""
+    config = make_config()  # 2 x 2 tiles of 8 x 12 px
+    path = ProjectLayout(tmp_path).template("normal")
+    positions = np.array([(6.0, 0.0), (0.0, 0.5), (0.5, 9.0), (6.5, 9.5)])
+    given = Tilemap(positions, np.ones(4, bool), (8, 12), np.ones(4), dropped=frozenset([3, 4]))
+    write_tilemap(config, path, given)
+    read = read_tilemap(config, ProjectLayout(tmp_path), "normal", [2])
+    assert read.dropped == {3, 4}
+    assert read.missing == {2, 3, 4}
+    np.testing.assert_array_equal(read.positions_px[:2], positions[:2])
+    np.testing.assert_array_equal(np.isnan(read.listed_px[:, 0]), [False, False, True, True])
+    assert read.canvas_px == (14, 12)
+    assert read.coverage().sum() == 8 * 12  # of tile 1
+    assert read.gaps().sum() == 6 * 12  # what tile 2 alone would have
+    write_tilemap(config, path, read)
+    assert read_tilemap(config, ProjectLayout(tmp_path), "normal").dropped == {3, 4}
+
+
+def test_a_template_that_lacks_tiles_without_saying_so(make_config, tmp_path):
+    config = make_config()
+    path = ProjectLayout(tmp_path).template("normal")
+    given = Tilemap(np.zeros((4, 2)), np.ones(4, bool), (8, 12), np.ones(4), dropped=frozenset([3]))
+    write_tilemap(config, path, given)
+    path.write_text(path.read_text().replace("  dropped: [3]\n", ""))
+    with pytest.raises(
+        CorruptInputError, match=r"lists 3 tiles and 0 that were dropped.*edit-tiles"
+    ):
+        read_tilemap(config, ProjectLayout(tmp_path), "normal")
