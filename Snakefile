@@ -12,6 +12,7 @@ include: "rules/common.smk"
 include: "rules/tiles.smk"
 include: "rules/coordinates.smk"
 include: "rules/stitch.smk"
+include: "rules/volume.smk"
 include: "rules/register.smk"
 
 

@@ -59,6 +59,10 @@ class ProjectLayout:
         """What the overlaps said that a coordinate template was solved from."""
         return self.root / f"{naming.tilemap_stem(acquisition)}_edges.tsv"
 
+    def focus_plane(self, acquisition: str) -> Path:
+        """Focus plane of an acquisition."""
+        return self.root / f"{naming.focus_stem(acquisition)}.nii"
+
     # -------------------------------------------------------------------------------- mosaics
     def mosaic(self, mosaic: int) -> Path:
         """Folder of a mosaic."""
@@ -116,6 +120,10 @@ class ProjectLayout:
         """What the overlaps of a mosaic say about its coordinates."""
         return self.stitched(mosaic, "edges", ".tsv")
 
+    def volume(self, mosaic: int, modality: str) -> Path:
+        """Stitched volume; modality as in ``dBI``."""
+        return self.stitched(mosaic, modality, ".ome.zarr")
+
     def registered_product(self, slice_: int, product: str) -> Path:
         """Product of a registered slice; product as in ``3daxis.nii``."""
         return self.registered / naming.slice_product_name(slice_, product)
@@ -136,6 +144,10 @@ class ProjectLayout:
     def tilemap_flag(self, acquisition: str, state: str = "solved") -> Path:
         """Flag of a coordinate template."""
         return self.state / f"{naming.tilemap_stem(acquisition)}.{state}"
+
+    def focus_flag(self, acquisition: str, state: str = "fitted") -> Path:
+        """Flag of a focus plane."""
+        return self.state / f"{naming.focus_stem(acquisition)}.{state}"
 
     def lock(self, flag: Path) -> Path:
         """Lock that the stage which writes a flag holds."""
@@ -222,6 +234,10 @@ class ProjectLayout:
     def slice_picture(self, slice_: int) -> Path:
         """Overview of a registered slice."""
         return self.report / f"{naming.slice_stem(slice_)}.jpg"
+
+    def focus_picture(self, acquisition: str) -> Path:
+        """Focus plane and surfaces drawn on intensity."""
+        return self.report / f"{naming.focus_stem(acquisition)}.jpg"
 
     def relative(self, path: Path) -> str:
         """Path of a product as flags record it; outside the project folder it stays absolute."""

@@ -383,6 +383,13 @@ class Plan:
                 (Place("tilemap", acquisition=self.acquisition(place.mosaic)), "solved"),
                 *([(place, "coordinates")] if own else []),
             ]
+        if place.level == "focus":
+            return [(Place("tilemap", acquisition=place.acquisition), "solved")]
+        if place.level == "mosaic" and state == "volume_stitched":
+            return [(place, naming.volume_state(name)) for name in self.config.volume_modalities]
+        if place.level == "mosaic" and naming.modality_of_state(state) and place.mosaic:
+            focus = Place("focus", acquisition=self.acquisition(place.mosaic))
+            return [(place, "stitched"), *([(focus, "fitted")] if self.config.fits_focus else [])]
         if place.level == "slice" and state == "registered" and place.slice:
             mosaics = self.mosaics(place.slice)
             return [(Place("mosaic", place.slice, mosaic), "stitched") for mosaic in mosaics]
@@ -408,6 +415,12 @@ class Plan:
             names.append("archived")
         return tuple(names)
 
+    @property
+    def volume_flags(self) -> tuple[str, ...]:
+        """Flags that stages write for the volumes of a mosaic, in their order."""
+        made = self.config.volume_modalities
+        return (*map(naming.volume_state, made), "volume_stitched") if made else ()
+
     def can_stitch(self, mosaic: int) -> bool:
         """Whether a mosaic can be asked for together with all that it is made from."""
         return self.is_complete(mosaic) and (
@@ -426,7 +439,7 @@ class Plan:
         if self.can_stitch(mosaic):
             place = Place("mosaic", self.slice(mosaic), mosaic)
             flags += [(place, "coordinates")] if self.uses_coordinates(mosaic) else []
-            flags.append((place, "stitched"))
+            flags += [(place, "stitched"), *((place, state) for state in self.volume_flags)]
         return flags
 
     def flags(self) -> list[tuple[Place, str]]:
@@ -438,6 +451,8 @@ class Plan:
             (Place("tilemap", acquisition=acquisition), "solved")
             for acquisition in sorted(acquisitions)
         ]
+        if self.config.fits_focus:
+            wanted += [(Place("focus", acquisition=a), "fitted") for a in sorted(acquisitions)]
         if self.config.registration.enabled:
             slices = sorted({self.slice(mosaic) for mosaic in stitchable if mosaic})
             wanted += [
@@ -451,14 +466,16 @@ class Plan:
         """Files of :meth:`flags` and the report's pictures, relative to the project folder."""
         flags = self.flags()
         paths = [flag_path(self.layout, place, state) for place, state in flags]
-        paths += [picture for place, _ in flags if (picture := self._picture(place))]
+        paths += [picture for flag in flags if (picture := self._picture(*flag))]
         return [self.layout.relative(path) for path in paths]
 
-    def _picture(self, place: Place) -> Path | None:
-        """Overview picture of a place; that of a batch comes with its ``.qc``."""
-        if place.level == "mosaic":
+    def _picture(self, place: Place, state: str) -> Path | None:
+        """Picture that is drawn of what a flag stands for; that of a batch comes with ``.qc``."""
+        if state == "stitched":
             return self.layout.mosaic_picture(place.mosaic or 0)
-        return self.layout.slice_picture(place.slice or 0) if place.level == "slice" else None
+        if state == "fitted":
+            return self.layout.focus_picture(place.acquisition or "")
+        return self.layout.slice_picture(place.slice or 0) if state == "registered" else None
 
     # ---------------------------------------------------------------------- for the watcher
     def startable(self, mosaic: int) -> list[Target]:
@@ -474,10 +491,32 @@ class Plan:
             if state not in ("complex", "coordinates") and not self.has(place, state)
             if all(self._is_at_hand(mosaic, *flag) for flag in self.inputs(place, state))
         ]
+        place = Place("mosaic", self.slice(mosaic), mosaic)
         return [
             *(self._target(place, state) for place, state in flags),
-            *self._due_pictures(Place("mosaic", self.slice(mosaic), mosaic), "stitched"),
+            *self._due_pictures(place, "stitched"),
+            *self._startable_focus(mosaic, place),
         ]
+
+    def _startable_focus(self, mosaic: int, place: Place) -> list[Target]:
+        """The focus plane of an acquisition, which is a matter of its template mosaic."""
+        focus = self._own_focus(mosaic)
+        if focus is None:
+            return []
+        if self.has(focus, "fitted"):
+            return self._due_pictures(focus, "fitted")
+        acquisition = focus.acquisition or ""
+        batches = [flag for flag in self.inputs(place, "stitched") if flag[0].level == "batch"]
+        if not self.is_solved(acquisition) or not all(self.has(*flag) for flag in batches):
+            return []
+        path = flag_path(self.layout, focus, "fitted")
+        return [Target("volume", place, self.layout.relative(path))]
+
+    def _own_focus(self, mosaic: int) -> Place | None:
+        """Focus plane that is fitted on a mosaic; None for most mosaics."""
+        acquisition = self.acquisition(mosaic)
+        is_template = self.config.fits_focus and self.template_mosaic(acquisition) == mosaic
+        return Place("focus", acquisition=acquisition) if is_template else None
 
     def startable_slice(self, slice_: int) -> list[Target]:
         """What is missing of a slice, beside its mosaics, and can be made from their flags."""
@@ -509,13 +548,14 @@ class Plan:
             "archived": "archive",
             "stitched": "mosaic",
             "registered": "slice",
+            **dict.fromkeys(self.volume_flags, "volume"),
         }
         path = flag_path(self.layout, place, state)
         return Target(goals.get(state, "batch"), place, self.layout.relative(path))
 
     def _due_pictures(self, place: Place, state: str) -> list[Target]:
         """The picture of a place whose flag is there, when it is missing or older than the flag."""
-        picture = self._picture(place)
+        picture = self._picture(place, state)
         if picture is None or not self.has(place, state):
             return []
         made, drawn = _written_ns(flag_path(self.layout, place, state)), _written_ns(picture)
@@ -535,7 +575,18 @@ class Plan:
             all(states.get(b, frozenset()).issuperset(names) for b in self.counted_batches(mosaic))
             and ("mosaic" not in goals or self.has(place, "stitched"))
             and ("qc" not in goals or not self._due_pictures(place, "stitched"))
+            and self._are_volumes_finished(mosaic, place)
         )
+
+    def _are_volumes_finished(self, mosaic: int, place: Place) -> bool:
+        goals, focus = self.config.run.goals, self._own_focus(mosaic)
+        if "volume" not in goals:
+            return True
+        if focus is not None:
+            drawn = "qc" not in goals or not self._due_pictures(focus, "fitted")
+            if not self.has(focus, "fitted") or not drawn:
+                return False
+        return all(self.has(place, state) for state in self.volume_flags)
 
     def is_slice_finished(self, slice_: int) -> bool:
         """Whether nothing of ``run.goals`` will be asked for a slice any more."""

@@ -14,6 +14,9 @@ from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, makes_complex, project_layout
 from opticstream_smk.stages.resources import stage_resources
 
+# In the place of a modality: the flag that all volumes are there is volume_stitched.
+_ALL_VOLUMES = "stitched"
+
 
 def workflow_folder() -> Path:
     """Folder with Snakefile, rules and profiles: in the wheel, or the root of a checkout."""
@@ -85,6 +88,30 @@ class WorkflowProject:
         """Threads of a job of a stage that works on tiles."""
         threads = self.config.run.tile_threads
         return stage_resources(self.config, stage, threads=threads).cores
+
+    def volume_threads(self, modality: str) -> int:
+        """Threads of a job that stitches a volume; the last one only looks at the others."""
+        return 1 if modality == _ALL_VOLUMES else self.config.run.volume_threads
+
+    def volume_memory_mb(self, modality: str) -> int:
+        """Memory of such a job."""
+        return self.memory_mb("finish_volumes" if modality == _ALL_VOLUMES else "stitch_volume")
+
+    def volume_option(self, modality: str) -> str:
+        """Option of the stage command for such a job."""
+        return "" if modality == _ALL_VOLUMES else f"--modality {modality}"
+
+    def volume_inputs(self, mosaic: int, modality: str) -> list[str]:
+        """Flags that a volume is made from, and that it follows when they change."""
+        states = self.plan.volume_flags[:-1] if modality == _ALL_VOLUMES else ("stitched",)
+        return [self.layout.relative(self.layout.mosaic_flag(mosaic, state)) for state in states]
+
+    def focus_flags(self, mosaic: int, modality: str) -> list[str]:
+        """Flag of the focus plane that a volume is stitched along, if there is to be one."""
+        if modality == _ALL_VOLUMES or not self.config.fits_focus:
+            return []
+        acquisition = self.plan.acquisition(mosaic)
+        return [self.layout.relative(self.layout.focus_flag(acquisition))]
 
     def batch_flags(self, mosaic: int, state: str) -> list[str]:
         """Flags of every batch that a mosaic is made from."""

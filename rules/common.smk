@@ -8,6 +8,7 @@ wildcard_constraints:
     batch=r"\d+",
     slice=r"\d+",
     acquisition=r"[A-Za-z]+",
+    modality="dBI|R3D|O3D|stitched",
 
 
 def all_targets(wildcards):
@@ -49,6 +50,24 @@ def mosaic_template(wildcards):
 def mosaic_coordinates(wildcards):
     """Flag of the coordinates that a mosaic is stitched with."""
     return PROJECT.coordinates_flag(int(wildcards.mosaic))
+
+
+def focus_batches(wildcards):
+    """Batches that a focus plane is fitted from, as for the template it is fitted with."""
+    if PROJECT.layout.focus_flag(wildcards.acquisition).exists() and not PROJECT.force_all:
+        return []
+    mosaic = PLAN.template_mosaic(wildcards.acquisition)
+    return [] if mosaic is None else PROJECT.batch_flags(mosaic, "processed")
+
+
+def volume_inputs(wildcards):
+    """What a volume is made from; for the flag that all are there, the volumes."""
+    return PROJECT.volume_inputs(int(wildcards.mosaic), wildcards.modality)
+
+
+def volume_focus(wildcards):
+    """Flag of the focus plane that a volume is stitched along."""
+    return PROJECT.focus_flags(int(wildcards.mosaic), wildcards.modality)
 
 
 def slice_mosaics(wildcards):

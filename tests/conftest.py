@@ -31,6 +31,7 @@ def small_values(**overrides):
             "calibration_file": "raw/wave-pixel.mat",
         },
         "watch": {"min_file_bytes": 1000, "stability_s": 0},
+        "volume": {"enabled": False},
         # Tests that run side by side must not wait for each other.
         "run": {"token_dir": "tokens"},
     }

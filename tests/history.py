@@ -34,6 +34,8 @@ class History:
                     self.solve(mosaic)
                 self.write(self.place(mosaic), "coordinates")
                 self.write(self.place(mosaic), "stitched")
+                for state in self.plan.volume_flags:
+                    self.write(self.place(mosaic), state)
             self.write(Place("slice", slice_), "registered")
 
     def process(self, mosaic: int) -> None:
@@ -43,8 +45,11 @@ class History:
                 self.write(self.place(mosaic, batch), state)
 
     def solve(self, mosaic: int) -> None:
-        """The template of a mosaic's acquisition."""
-        self.write(Place("tilemap", acquisition=self.plan.acquisition(mosaic)), "solved")
+        """The template and the focus plane of a mosaic's acquisition."""
+        acquisition = self.plan.acquisition(mosaic)
+        self.write(Place("tilemap", acquisition=acquisition), "solved")
+        if self.config.fits_focus:
+            self.write(Place("focus", acquisition=acquisition), "fitted")
 
     def stitch(self, slice_: int) -> None:
         """Every mosaic of a slice, which is not registered."""
@@ -100,7 +105,8 @@ class History:
         scan = self.config.acquisition
         folder = scan.sources[0].dir
         size = scan.raw_tile_bytes(self.plan.acquisition(mosaic))
-        for image in images if state not in ("started", "stitched", "registered") else ():
+        many = ("started", "stitched", "registered", "fitted", *self.plan.volume_flags)
+        for image in images if state not in many else ():
             name = f"mosaic_{mosaic:03d}_image_{image:04d}_spectral_{image:04d}.nii"
             yield InputFile(
                 path=str(folder / name), size=size, mtime_ns=1, image=image, modality="spectral"

@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slice", type=int, metavar="S", help="only this slice")
     parser.add_argument("--mosaic", type=int, metavar="M", help="only this mosaic")
     parser.add_argument("--batch", type=int, metavar="B", help="only this batch of --mosaic")
-    parser.add_argument("--acquisition", metavar="A", help="only this template")
+    parser.add_argument("--acquisition", metavar="A", help="only this template or focus plane")
+    parser.add_argument("--modality", metavar="X", help="only this volume: dBI, R3D or O3D")
     parser.add_argument("--dry-run", action="store_true", help="list, and change nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    from opticstream_smk.naming import VOLUME_MODALITIES
     from opticstream_smk.plan import project_state
     from opticstream_smk.stages import NAMES, find_stages
     from opticstream_smk.state.places import Place
@@ -33,10 +35,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage == "scan":
         made = {("batch", "ready")}
     elif arguments.stage in NAMES:
-        made = {(stage.level, stage.flag) for stage in find_stages(arguments.stage)}
+        made = {
+            (stage.level, stage.flag)
+            for stage in find_stages(arguments.stage)
+            if arguments.modality in (None, stage.modality)
+        }
     else:
         raise ConfigError(
             f"--from {arguments.stage}: no such stage; expected scan, {', '.join(NAMES)}"
+        )
+    if not made or (arguments.modality is not None and arguments.stage == "scan"):
+        known = ", ".join(VOLUME_MODALITIES)
+        raise ConfigError(
+            f"--modality {arguments.modality} with --from {arguments.stage}: expected one of "
+            f"{known} with --from stitch_volume"
         )
     if arguments.batch is not None and arguments.mosaic is None:
         raise ConfigError("--batch needs --mosaic: batches of all mosaics have the same numbers")

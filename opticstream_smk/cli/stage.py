@@ -17,6 +17,7 @@ Ids = tuple[str, ...]
 _BATCH: tuple[Ids, ...] = (("mosaic", "batch"),)
 _MOSAIC: tuple[Ids, ...] = (("mosaic",),)
 _SLICE: tuple[Ids, ...] = (("slice",),)
+_ACQUISITION: tuple[Ids, ...] = (("acquisition",),)
 # Stage: what it does, the ids that it needs; of several kinds, one.
 STAGES: dict[str, tuple[str, tuple[Ids, ...]]] = {
     "convert_complex": ("raw tiles to complex tiles", _BATCH),
@@ -28,9 +29,12 @@ STAGES: dict[str, tuple[str, tuple[Ids, ...]]] = {
         (("acquisition",), ("mosaic",)),
     ),
     "stitch_enface": ("en-face maps to mosaics, and the mask", _MOSAIC),
+    "fit_focus": ("surfaces of the template slice to a focus plane", _ACQUISITION),
+    "stitch_volume": ("volumes to OME-Zarr; without --modality: .volume_stitched", _MOSAIC),
     "register_slice": ("mosaics of a slice to its 3-D axis", _SLICE),
     "qc_mosaic": ("pictures of a mosaic", _MOSAIC),
     "qc_slice": ("overview picture of a slice", _SLICE),
+    "qc_focus": ("picture of a focus plane on intensity", _ACQUISITION),
 }
 
 
@@ -53,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_argument("--mosaic", type=int, metavar="M")
     commands.add_argument("--batch", type=int, metavar="B")
     commands.add_argument("--acquisition", metavar="A", help="such as normal or tilted")
+    commands.add_argument("--modality", metavar="X", help="of stitch_volume: dBI, R3D or O3D")
     commands.add_argument("--threads", type=int, default=1, metavar="N")
     commands.add_argument(
         "--force", action="store_true", help="do it again although its flag is there"
@@ -92,6 +97,7 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     needed = _needed_ids(arguments)
+    _check_modality(arguments)
     if arguments.threads < 1:
         raise ConfigError(f"--threads {arguments.threads}: expected 1 or more")
 
@@ -101,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
     place = _place(config, arguments, needed)
     _protect_acquisition(config)
     _limit_threads(arguments.threads)
-    if arguments.stage in ("qc_mosaic", "qc_slice"):
+    if arguments.stage in ("qc_mosaic", "qc_slice", "qc_focus"):
         from opticstream_smk.plan import project_layout
         from opticstream_smk.qc import overview
         from opticstream_smk.stages.resources import hold_resources
@@ -112,15 +118,19 @@ def _run(arguments: argparse.Namespace) -> int:
         with hold_resources(config, arguments.stage, place, threads=arguments.threads):
             if arguments.stage == "qc_mosaic":
                 overview.write_mosaic_overview(config, arguments.mosaic)
-            else:
+            elif arguments.stage == "qc_slice":
                 overview.write_slice_overview(config, arguments.slice)
+            else:
+                from opticstream_smk.qc.focus import write_focus_picture
+
+                write_focus_picture(config, arguments.acquisition)
         return 0
 
     from opticstream_smk.stages import find_stage
     from opticstream_smk.stages.stage import run_stage
 
     run_stage(
-        find_stage(arguments.stage, place.level),
+        find_stage(arguments.stage, place.level, arguments.modality),
         config,
         place,
         threads=arguments.threads,
@@ -128,6 +138,18 @@ def _run(arguments: argparse.Namespace) -> int:
         skip_if_running=arguments.skip_if_running,
     )
     return 0
+
+
+def _check_modality(arguments: argparse.Namespace) -> None:
+    from opticstream_smk.naming import VOLUME_MODALITIES
+
+    modality = arguments.modality
+    if modality is None:
+        return
+    if arguments.stage != "stitch_volume":
+        raise ConfigError(f"optic-stage {arguments.stage} takes no --modality; leave it out")
+    if modality not in VOLUME_MODALITIES:
+        raise ConfigError(f"--modality {modality}: expected one of {', '.join(VOLUME_MODALITIES)}")
 
 
 def _limit_threads(threads: int) -> None:
@@ -160,7 +182,9 @@ def _place(config: "Config", arguments: argparse.Namespace, needed: Ids) -> "Pla
                 f"--acquisition {arguments.acquisition}: expected one of "
                 f"{', '.join(config.acquisition.labels)}"
             )
-        return places.tilemap_place(arguments.acquisition)
+        is_focus = arguments.stage in ("fit_focus", "qc_focus")
+        make = places.focus_place if is_focus else places.tilemap_place
+        return make(arguments.acquisition)
     if needed == ("slice",):
         return places.slice_place(arguments.slice)
     if needed == ("mosaic",):

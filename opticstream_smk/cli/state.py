@@ -206,6 +206,7 @@ def _unmark(config: "Config", place: "Place", field: str) -> int:
 
 def _mark_done(config: "Config", place: "Place", field: str) -> int:
     """Write a flag by hand: only a flag whose products are all there is true."""
+    from opticstream_smk.io.disk import size_on_disk
     from opticstream_smk.plan import project_state
     from opticstream_smk.stages import stage_of_flag
     from opticstream_smk.stages.stage import stage_context
@@ -224,7 +225,7 @@ def _mark_done(config: "Config", place: "Place", field: str) -> int:
         )
     context = stage_context(stage, config, place)
     products = stage.products(context)
-    missing = [path for path in products if not path.is_file()]
+    missing = [path for path in products if size_on_disk(path) is None]
     if missing:
         raise IncompleteInputError(
             f"{place} cannot be marked {field}: {len(missing)} of {len(products)} products are "

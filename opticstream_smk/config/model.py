@@ -12,6 +12,7 @@ from opticstream_smk.config.project import ProjectSection
 from opticstream_smk.config.registration import RegistrationSection
 from opticstream_smk.config.run import RunSection
 from opticstream_smk.config.section import Section
+from opticstream_smk.config.volume import VolumeModality, VolumeSection
 from opticstream_smk.config.watch import WatchSection
 from opticstream_smk.naming.archive import archive_name
 
@@ -26,6 +27,9 @@ class Config(Section):
     )
     mosaic: MosaicSection = Field(
         default=MosaicSection(), description="Coordinates, stitching, mask."
+    )
+    volume: VolumeSection = Field(
+        default=VolumeSection(), description="Stitched volumes, and the focus plane."
     )
     registration: RegistrationSection = Field(
         default=RegistrationSection(), description="From mosaics to the 3-D axis of a slice."
@@ -83,9 +87,27 @@ class Config(Section):
             refused = list(conflicts(self.processing, scan))
             if refused:
                 raise ValueError("; ".join(refused))
+        if self.volume_modalities and self.volume.offset_px >= scan.depth_samples:
+            raise ValueError(
+                f"volume.offset_px {self.volume.offset_px}: tiles have {scan.depth_samples} depth "
+                "samples, so that nothing would be left; set less, or volume.enabled: false"
+            )
         if self.archive.dir is not None:
             self._check_archive_names()
         return self
+
+    @property
+    def volume_modalities(self) -> tuple[VolumeModality, ...]:
+        """Volumes that are stitched: none where tiles have no volumes."""
+        tiles_have_volumes = (
+            self.processing.save_volume_outputs and not self.acquisition.maps_are_input
+        )
+        return self.volume.modalities if self.volume.enabled and tiles_have_volumes else ()
+
+    @property
+    def fits_focus(self) -> bool:
+        """Whether volumes are stitched along a focus plane."""
+        return self.volume.focus and bool(self.volume_modalities)
 
     def _check_archive_names(self) -> None:
         """Names with the values of this project, the longest that there can be."""

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from opticstream_smk.config.section import Section
 
-Goal = Literal["batch", "mosaic", "slice", "qc", "archive"]
+Goal = Literal["batch", "mosaic", "slice", "volume", "qc", "archive"]
 
 
 class RetryRule(Section):
@@ -53,9 +53,10 @@ class RunSection(Section):
     """Goals, limits of this host, threads, retries."""
 
     goals: tuple[Goal, ...] = Field(
-        default=("batch", "mosaic", "slice", "qc", "archive"),
+        default=("batch", "mosaic", "slice", "volume", "qc", "archive"),
         description="What the watcher asks snakemake for: processed batches, stitched mosaics, "
-        "registered slices, pictures, archived raw files (where archive.dir is set).",
+        "registered slices, stitched volumes with their focus planes, pictures, archived raw files "
+        "(where archive.dir is set).",
     )
     max_drivers: int = Field(
         default=4,
@@ -84,6 +85,9 @@ class RunSection(Section):
     )
     max_stitch_jobs: int = Field(
         default=2, ge=1, le=4096, description="Mosaics being stitched at a time on this host."
+    )
+    max_volume_jobs: int = Field(
+        default=2, ge=1, le=4096, description="Volumes being stitched at a time on this host."
     )
     max_register_jobs: int = Field(
         default=2, ge=1, le=4096, description="Slices being registered at a time on this host."
@@ -123,6 +127,7 @@ class RunSection(Section):
         default=1, ge=1, le=1024, description="Threads of archiving one batch."
     )
     stitch_threads: int = Field(default=1, ge=1, le=1024, description="Threads of one stitching.")
+    volume_threads: int = Field(default=1, ge=1, le=1024, description="Threads of one volume.")
     register_threads: int = Field(
         default=2, ge=1, le=1024, description="Threads of one registration."
     )

@@ -13,10 +13,10 @@ from opticstream_smk.archive.manifest import archived_files
 from opticstream_smk.archive.places import place_of
 from opticstream_smk.config import Config
 from opticstream_smk.doctor.finding import Finding
+from opticstream_smk.io.disk import size_on_disk
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import Flag
 from opticstream_smk.state.places import Place
-from opticstream_smk.state.receipts import size_on_disk
 
 
 class ArchiveDoctor:

@@ -16,6 +16,8 @@ from opticstream_smk.state.places import flag_path, parse_flag_path
 from opticstream_smk.state.psoct import OctProjectState
 from opticstream_smk.state.receipts import read_receipt
 
+_ZARR, _TEMPORARY, _PREVIOUS = ".zarr", ".tmp-", ".old-"
+
 
 def file_findings(project: OctProjectState) -> Iterator[Finding]:
     """Everything in a project folder that is not as this version writes it."""
@@ -93,16 +95,12 @@ def _products(folder: Path, known: set[Path], *, running: bool) -> Iterator[Find
     orphans = []
     for path in _files(folder):
         if path.is_dir():
-            if path.name.startswith((MATLAB_FOLDER, FIJI_FOLDER)) and not running:
-                yield Finding(
-                    str(path),
-                    "was left by a stage that died while MATLAB or Fiji worked",
-                    "--fix removes it",
-                    mend=partial(shutil.rmtree, path, ignore_errors=True),
-                    advisory=True,
-                )
+            if not running:
+                yield from _left_folder(path, known)
+            if path.suffix == _ZARR and not path.name.startswith(".") and path not in known:
+                orphans.append(path)
             continue
-        if path.name.startswith(".tmp-"):
+        if path.name.startswith(_TEMPORARY):
             if not running:
                 yield Finding(
                     str(path),
@@ -128,6 +126,35 @@ def _products(folder: Path, known: set[Path], *, running: bool) -> Iterator[Find
             "They are left alone; remove them if nobody needs them",
             advisory=True,
         )
+
+
+def _left_folder(path: Path, known: set[Path]) -> Iterator[Finding]:
+    """A folder that a stage left when it died."""
+    if path.name.startswith((MATLAB_FOLDER, FIJI_FOLDER)):
+        problem = "was left by a stage that died while MATLAB or Fiji worked"
+    elif path.suffix == _ZARR and path.name.startswith(_PREVIOUS):
+        problem = "is a volume that another one has replaced"
+        if not (path.parent / path.name.removeprefix(_PREVIOUS)).exists():
+            return  # its successor is ready and has not got the name yet
+    elif path.suffix == _ZARR and path.name.startswith(_TEMPORARY):
+        if path.parent / path.name.removeprefix(_TEMPORARY) not in known:
+            yield Finding(
+                str(path),
+                "is a volume that is not complete",
+                "Nothing to do: stitch_volume goes on where it was",
+                advisory=True,
+            )
+            return
+        problem = "is a volume that is not complete, and there is a complete one"
+    else:
+        return
+    yield Finding(
+        str(path),
+        problem,
+        "--fix removes it",
+        mend=partial(shutil.rmtree, path, ignore_errors=True),
+        advisory=True,
+    )
 
 
 def _known_products(project: OctProjectState) -> set[Path]:

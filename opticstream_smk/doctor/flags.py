@@ -9,15 +9,16 @@ from opticstream_smk.config import Config
 from opticstream_smk.doctor.archive import ArchiveDoctor
 from opticstream_smk.doctor.finding import Finding
 from opticstream_smk.errors import CorruptInputError, OpticStreamError
+from opticstream_smk.io.disk import size_on_disk
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan, image_list
-from opticstream_smk.stages import NAMES, find_stages
+from opticstream_smk.stages import stage_of_flag
 from opticstream_smk.stages.tilemap import read_tilemap
 from opticstream_smk.state import locks
 from opticstream_smk.state.flags import Flag, read_flag
 from opticstream_smk.state.places import FLAGS, RECORDS, Place, flag_path
 from opticstream_smk.state.psoct import OctProjectState
-from opticstream_smk.state.receipts import read_receipt, size_on_disk
+from opticstream_smk.state.receipts import read_receipt
 
 _RECEIPTS = {"complex": "complex", "processed": "processed", "archived": "archived"}
 
@@ -91,7 +92,7 @@ def _flag_findings(
             yield Finding(where, f"{upstream_path} is missing", mend, (place, name))
             return
     yield from late
-    yield from _drift(config, plan, place, flag, where)
+    yield from _drift(config, plan, place, name, flag, where)
 
 
 def _edited_templates(config: Config, plan: Plan, place: Place, flag: Flag) -> Iterator[Path]:
@@ -147,7 +148,11 @@ def _missing_receipts(plan: Plan, place: Place, name: str, flag: Flag) -> Iterat
 
 def _upstream(plan: Plan, place: Place, name: str, flag: Flag) -> Iterator[tuple[Place, str]]:
     """What a flag was made from directly, of what must still be there."""
-    yield from plan.inputs(place, name)
+    for upstream, state in plan.inputs(place, name):
+        # A volume may have been stitched without a focus plane.
+        if upstream.level == "focus" and flag.extra.get("focus_sha256") is None:
+            continue
+        yield upstream, state
     if flag.extra.get("closed"):
         yield (place, "closed")
     if name == "stitched" and "template" in flag.extra:
@@ -170,15 +175,17 @@ def _late_tiles(plan: Plan, place: Place, name: str, where: str) -> Iterator[Fin
         )
 
 
-def _drift(config: Config, plan: Plan, place: Place, flag: Flag, where: str) -> Iterator[Finding]:
+def _drift(
+    config: Config, plan: Plan, place: Place, name: str, flag: Flag, where: str
+) -> Iterator[Finding]:
     """Finished with other parameters than today's: listed, never silently redone."""
-    if flag.stage not in NAMES:
+    stage = stage_of_flag(place.level, name)
+    if stage is None or flag.stage != stage.name:
         return
     acquisition = place.acquisition or (
         plan.acquisition(place.mosaic) if place.mosaic else naming.NORMAL
     )
-    stages = [stage for stage in find_stages(flag.stage) if stage.level == place.level]
-    if any(stage.params_sha256(config, acquisition) != flag.params_sha256 for stage in stages):
+    if stage.params_sha256(config, acquisition) != flag.params_sha256:
         yield Finding(
             where,
             f"made with other parameters of {flag.stage} than the configuration has now",

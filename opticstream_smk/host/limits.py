@@ -7,7 +7,7 @@ from typing import Literal
 
 from opticstream_smk.config.run import RunSection, parse_cores
 
-Kind = Literal["tile", "stitch", "register", "upload"]
+Kind = Literal["tile", "stitch", "volume", "register", "upload"]
 
 # The rest is for the system, the page cache and, on its host, the acquisition.
 USED_SHARE_OF_MEMORY = 0.85
@@ -41,6 +41,7 @@ def host_limits(run: RunSection) -> HostLimits:
         jobs={
             "tile": run.max_tile_jobs,
             "stitch": run.max_stitch_jobs,
+            "volume": run.max_volume_jobs,
             "register": run.max_register_jobs,
             "upload": run.max_upload_jobs,
         },

@@ -163,12 +163,36 @@ def slice_stem(slice_: int) -> str:
 
 def tilemap_stem(acquisition: str) -> str:
     """Stem of a coordinate template and its flag."""
-    if not re.fullmatch(r"[A-Za-z]+", acquisition):
-        raise NamingError(f"acquisition {acquisition!r}: expected letters, such as normal")
-    return f"tilemap-{acquisition}"
+    return f"tilemap-{_acquisition(acquisition)}"
 
 
-_FLAG = re.compile(r"(?:(batch|mosaic|slice)-(\d+)|(tilemap)-([A-Za-z]+))\.([a-z_A-Z0-9]+)")
+def focus_stem(acquisition: str) -> str:
+    """Stem of a focus plane and its flag."""
+    return f"focus-{_acquisition(acquisition)}"
+
+
+def _acquisition(label: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]+", label):
+        raise NamingError(f"acquisition {label!r}: expected letters, such as normal")
+    return label
+
+
+# Begins the states of the volumes of a mosaic.
+VOLUME = "volume_"
+
+
+def volume_state(modality: str) -> str:
+    """State of the flag of a stitched volume, such as ``volume_dBI``."""
+    return f"{VOLUME}{modality}"
+
+
+def modality_of_state(state: str) -> str | None:
+    """Modality of a stitched volume's flag; None for other states."""
+    modality = state.removeprefix(VOLUME)
+    return modality if state.startswith(VOLUME) and modality in VOLUME_MODALITIES else None
+
+
+_FLAG = re.compile(r"(?:(batch|mosaic|slice)-(\d+)|(tilemap|focus)-([A-Za-z]+))\.([a-z_A-Z0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -180,9 +204,11 @@ class FlagName:
     state: str
 
     def __str__(self) -> str:
-        stems = {"batch": batch_stem, "mosaic": mosaic_folder, "slice": slice_stem}
         if self.level == "tilemap":
             return f"{tilemap_stem(str(self.id))}.{self.state}"
+        if self.level == "focus":
+            return f"{focus_stem(str(self.id))}.{self.state}"
+        stems = {"batch": batch_stem, "mosaic": mosaic_folder, "slice": slice_stem}
         return f"{stems[self.level](int(self.id))}.{self.state}"
 
 
@@ -192,7 +218,7 @@ def parse_flag(name: str) -> FlagName | None:
     if not match:
         return None
     if match[3]:
-        return FlagName("tilemap", match[4], match[5])
+        return FlagName(match[3], match[4], match[5])
     return FlagName(match[1], int(match[2]), match[5])
 
 

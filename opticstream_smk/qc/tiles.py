@@ -187,7 +187,7 @@ class _BScan:
         width, height = size
         upper, lower = depths
         scale = height / (lower - upper)
-        picture = _intensity(self.lines[:, upper:lower], size)
+        picture = intensity_picture(self.lines[:, upper:lower], size)
         column = np.arange(width)
         shown = column * self.lines.shape[0] // width
         rows = np.arange(height)[:, None]
@@ -203,10 +203,10 @@ class _BScan:
         picture = painted(picture, below, WINDOW_COLOUR)
         picture = painted(picture, above & believed, SURFACE_COLOUR)
         picture = painted(picture, above & ~believed, DOUBTFUL_COLOUR)
-        return _with_depths(picture, upper, lower)
+        return with_depths(picture, upper, lower)
 
 
-def _intensity(lines: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+def intensity_picture(lines: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Picture (height, width, 3) of dBI (A, Z), stretched to a size."""
     finite = np.isfinite(lines)
     values = np.where(finite, lines, lines[finite].min() if finite.any() else 0.0)
@@ -222,7 +222,7 @@ def _intensity(lines: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     return painted(grey, missing, NOT_FINITE_COLOUR)
 
 
-def _with_depths(picture: NDArray[np.uint8], upper: int, lower: int) -> NDArray[np.uint8]:
+def with_depths(picture: NDArray[np.uint8], upper: int, lower: int) -> NDArray[np.uint8]:
     """Depth index written at the left edge, at a few round values."""
     steps = (10, 20, 50, 100, 200, 500, 1000, 2000)
     step = next((size for size in steps if (lower - upper) / size <= 6), lower)

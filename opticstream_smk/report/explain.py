@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.errors import ConfigError, CorruptInputError
 from opticstream_smk.report.failures import Failure, stale_failure
@@ -16,7 +17,13 @@ from opticstream_smk.report.text import NEVER, settling, watcher_lines
 from opticstream_smk.report.times import duration, local_time
 from opticstream_smk.state.flags import Flag
 from opticstream_smk.state.job_files import stage_log
-from opticstream_smk.state.places import Place, flag_path, slice_place, tilemap_place
+from opticstream_smk.state.places import (
+    Place,
+    flag_path,
+    focus_place,
+    slice_place,
+    tilemap_place,
+)
 from opticstream_smk.trigger.discover import Discovery, discover
 
 # Batches of a mosaic that are told one by one before "and more".
@@ -200,7 +207,41 @@ class _Teller:
         if step.state == "pending":
             step = Step(step.name, "pending", f"{place} waits for {self._lacks(mosaic)}")
         yield step
+        yield from self._volumes(place)
         yield from self._registered(place.slice or 1)
+
+    def _volumes(self, place: Place) -> Iterator[Step]:
+        """Focus plane and volumes of a mosaic, where any are stitched."""
+        look = self.look
+        label = look.plan.acquisition(place.mosaic or 1)
+        if look.config.fits_focus:
+            yield self._focus(label)
+        for state in look.plan.volume_flags:
+            what = naming.modality_of_state(state) or "all"
+            step = self._stage(place, state)
+            if step.state == "pending":
+                lacking = [
+                    f"{flag_path(look.layout, *flag).name}"
+                    for flag in look.plan.inputs(place, state)
+                    if not look.listing.has(*flag)
+                ]
+                waits = " and ".join(lacking) or "a snakemake run"
+                step = Step(step.name, "pending", f"waits for {waits}")
+            yield replace(step, name=f"{step.name} {what}")
+
+    def _focus(self, label: str) -> Step:
+        look = self.look
+        place, template = focus_place(label), look.plan.template_mosaic(label)
+        step = self._stage(place, "fitted")
+        if step.state != "pending" or template is None:
+            return step
+        name = flag_path(look.layout, place, "fitted").name
+        failure = look.failure(look.mosaic(template), name)
+        if failure is not None:
+            return self._failed(step.name, failure)
+        solved = look.listing.has(tilemap_place(label), "solved")
+        waits = "a snakemake run" if solved else "the coordinates of its tiles"
+        return Step(step.name, "pending", f"fitted on mosaic {template:03d}, waits for {waits}")
 
     def _registered(self, slice_: int) -> Iterator[Step]:
         place = slice_place(slice_)
@@ -383,10 +424,11 @@ class _Teller:
                 if (worker.since)
                 else ""
             )
-            log = stage_log(look.layout, name, place)
+            log = stage_log(look.layout, name, place, state)
             told = (f"log: {log}",) if log.is_file() else ()
             return Step(name, "running", f"running{since} ({worker}){self._attempt(place)}", told)
-        failure = look.failure(place, path.name) if place.level != "tilemap" else None
+        shared = place.level in ("tilemap", "focus")
+        failure = None if shared else look.failure(place, path.name)
         if failure is not None:
             return self._failed(name, failure)
         return self._asked_for(name, look.layout.relative(path))
@@ -459,11 +501,13 @@ class _Teller:
         yield [slice_place(place.slice or 1)]
 
     def _mosaic_scope(self, mosaic: int) -> list[Place]:
-        """A mosaic with its batches, and those that its coordinates come from."""
+        """A mosaic with its batches, and those that coordinates and focus plane come from."""
         label = self.look.plan.acquisition(mosaic)
         template = self.look.plan.template_mosaic(label)
         own = [*self._wanted(mosaic), self.look.mosaic(mosaic)]
-        if template in (None, mosaic) or self.look.listing.has(tilemap_place(label), "solved"):
+        listing = self.look.listing
+        focused = not self.look.config.fits_focus or listing.has(focus_place(label), "fitted")
+        if template in (None, mosaic) or (listing.has(tilemap_place(label), "solved") and focused):
             return own
         assert template is not None
         return [*self._wanted(template), self.look.mosaic(template), *own]

@@ -10,7 +10,7 @@ from opticstream_smk.report.stage_logs import STAGE_OF_FLAG
 from opticstream_smk.report.times import duration, parse_time
 from opticstream_smk.state.flags import Flag
 from opticstream_smk.state.job_files import stage_log
-from opticstream_smk.state.places import DONE, Place, flag_path, tilemap_place
+from opticstream_smk.state.places import DONE, Place, flag_path, focus_place, tilemap_place
 
 
 @dataclass(frozen=True)
@@ -174,18 +174,28 @@ def stale_failure(layout: ProjectLayout, place: Place) -> Failure:
     )
 
 
+def flag_place(place: Place, flag: naming.FlagName | None) -> Place:
+    """Place of a flag whose failure is on record at a place.
+
+    What is shared by slices has its failures recorded at the mosaic that it is made from.
+    """
+    if flag is not None and flag.level == "tilemap":
+        return tilemap_place(str(flag.id))
+    if flag is not None and flag.level == "focus":
+        return focus_place(str(flag.id))
+    return place
+
+
 def _stage_and_log(
     layout: ProjectLayout, place: Place, flag: naming.FlagName | None, stage: str
 ) -> tuple[str, str | None]:
     """The stage that makes a flag, and its log; a watcher may have recorded its death."""
-    about = place
-    if flag is not None and flag.level == "tilemap":
-        about = tilemap_place(str(flag.id))
+    about = flag_place(place, flag)
     state = flag.state if flag is not None else DONE[place.level]
     made_by = STAGE_OF_FLAG.get((about.level, state))
     if made_by is None:
         return stage, None
-    log = stage_log(layout, made_by, about)
+    log = stage_log(layout, made_by, about, state)
     return made_by, str(log) if log.is_file() else None
 
 

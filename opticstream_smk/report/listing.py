@@ -8,6 +8,7 @@ from opticstream_smk.naming import FlagName
 from opticstream_smk.state.places import (
     Place,
     batch_place,
+    focus_place,
     mosaic_place,
     present_states,
     slice_place,
@@ -73,6 +74,8 @@ def _place(level: str, number: int | str, mosaic: int, per_slice: int) -> Place 
     """Place of a flag; None where it lies in a folder that is not its own."""
     if level == "tilemap":
         return None if mosaic else tilemap_place(str(number))
+    if level == "focus":
+        return None if mosaic else focus_place(str(number))
     if level == "slice":
         return None if mosaic else slice_place(int(number))
     if level == "mosaic":

@@ -15,7 +15,13 @@ from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan
-from opticstream_smk.report.failures import Failure, damaged_failure, read_failure, stale_failure
+from opticstream_smk.report.failures import (
+    Failure,
+    damaged_failure,
+    flag_place,
+    read_failure,
+    stale_failure,
+)
 from opticstream_smk.report.listing import Listing, list_states
 from opticstream_smk.report.workers import Worker, worker_at
 from opticstream_smk.state.failures import BESIDE, failures_in, is_beside
@@ -27,6 +33,7 @@ from opticstream_smk.state.places import (
     Place,
     batch_place,
     flag_path,
+    focus_place,
     mosaic_place,
     slice_place,
     tilemap_place,
@@ -140,6 +147,8 @@ class Look:
             return self.plan.batch_flags
         if place.level == "slice" and not self.config.registration.enabled:
             return ()
+        if place.level == "mosaic":
+            return (DONE["mosaic"], *self.plan.volume_flags)
         return (DONE[place.level],)
 
     # ------------------------------------------------------------------------------- watcher
@@ -166,7 +175,8 @@ class Look:
         """
         if self.listing.has(place, DONE[place.level]):
             return "done"
-        states = (state for state in FLAGS[place.level] if state not in BESIDE)
+        focus = place.level == "focus"
+        states = (state for state in FLAGS[place.level] if focus or state not in BESIDE)
         if any(self.worker(place, state) for state in states):
             return "running"
         if any(not is_beside(failure.flag) for failure in self.failures_at(place)):
@@ -176,6 +186,27 @@ class Look:
         if place.level == "batch" and self.watching.tracked(place):
             return "acquiring"
         return "absent" if self.is_absent(place) else "pending"
+
+    def flag_status(self, place: Place, state: str, recorded_at: Place | None = None) -> str:
+        """``done``, ``running``, ``failed`` or ``pending``: one flag by itself.
+
+        Parameters
+        ----------
+        recorded_at
+            Where its failures are on record; the place itself when not given.
+        """
+        if self.listing.has(place, state):
+            return "done"
+        if self.worker(place, state):
+            return "running"
+        name = flag_path(self.layout, place, state).name
+        return "failed" if self.failure(recorded_at or place, name) else "pending"
+
+    def focus_status(self, acquisition: str) -> str:
+        """Status of a focus plane, whose failures are on record at its template mosaic."""
+        template = self.plan.template_mosaic(acquisition)
+        recorded_at = None if template is None else self.mosaic(template)
+        return self.flag_status(focus_place(acquisition), "fitted", recorded_at)
 
     def is_absent(self, place: Place) -> bool:
         """Whether a person has closed a mosaic without any tile of this batch."""
@@ -202,6 +233,7 @@ class Look:
             *(self.mosaic(mosaic) for mosaic in self.listing.mosaics),
             *(slice_place(slice_) for slice_ in sorted(slices)),
             *(tilemap_place(label) for label in self.config.acquisition.labels),
+            *(focus_place(label) for label in self.config.acquisition.labels),
         ]
         for place in places:
             for state in FLAGS[place.level]:
@@ -252,16 +284,22 @@ class Look:
         for record in records:
             failure = read_failure(self.config, self.layout, place, record, watched=watched)
             about, state = self._failed_flag(place, failure.flag)
-            if not self.listing.has(about, state) and self.worker(about, state) is None:
+            if not self._is_wanted(about, state) or self.listing.has(about, state):
+                continue
+            if self.worker(about, state) is None:
                 yield failure
+
+    def _is_wanted(self, place: Place, state: str) -> bool:
+        """Whether a flag is made by today's configuration: what is switched off is no failure."""
+        if place.level == "focus":
+            return self.config.fits_focus
+        return not state.startswith(naming.VOLUME) or state in self.plan.volume_flags
 
     def _failed_flag(self, place: Place, name: str) -> tuple[Place, str]:
         flag = naming.parse_flag(name)
         if flag is None:
             return place, DONE[place.level]
-        # The failure of a template is recorded at the mosaic that it is solved from.
-        about = tilemap_place(str(flag.id)) if flag.level == "tilemap" else place
-        return about, flag.state
+        return flag_place(place, flag), flag.state
 
     def failures(self) -> list[Failure]:
         """Everything that failed, and finished batches with other raw files now; by their ids."""

@@ -1,11 +1,12 @@
 """How far a project is: slices, mosaics, batches, failures, warnings, what to type next."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from opticstream_smk import naming
 from opticstream_smk.config import Config
 from opticstream_smk.plan import makes_archive, makes_complex
 from opticstream_smk.report.failures import Failure
@@ -47,6 +48,9 @@ class MosaicProgress:
         Tiles that the mosaic is made without.
     is_closed
         Whether a person accepted the grid as it is.
+    volumes
+        Status of the stitched volume of each modality: ``done``, ``running``, ``failed`` or
+        ``pending``; empty where none are stitched.
     """
 
     mosaic: int
@@ -61,6 +65,7 @@ class MosaicProgress:
     missing_tiles: tuple[int, ...]
     is_closed: bool
     raw: RawStatus
+    volumes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,15 @@ class WatcherReport:
 
 @dataclass(frozen=True)
 class ProjectReport:
-    """Everything that ``status`` tells; ``channels`` are those of a light-sheet project."""
+    """Everything that ``status`` tells.
+
+    Attributes
+    ----------
+    focus
+        Status of the focus plane of each acquisition; empty where none are fitted.
+    channels
+        Those of a light-sheet project.
+    """
 
     project: str
     dir: str
@@ -170,6 +183,7 @@ class ProjectReport:
     warnings: tuple[str, ...]
     next: str
     channels: tuple[ChannelProgress, ...] = ()
+    focus: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs; times are ISO 8601."""
@@ -213,6 +227,9 @@ def project_report(look: Look) -> ProjectReport:
         failures=failures,
         warnings=tuple(look.warnings()),
         next=_next(look, slices, failures),
+        focus={label: look.focus_status(label) for label in look.config.acquisition.labels}
+        if look.config.fits_focus
+        else {},
     )
 
 
@@ -279,6 +296,10 @@ def mosaic_progress(look: Look, mosaic: int) -> MosaicProgress:
         missing_tiles=tuple(sorted(missing)),
         is_closed=look.listing.has(look.mosaic(mosaic), "closed"),
         raw=_raw_status(look, mosaic, statuses),
+        volumes={
+            modality: look.flag_status(look.mosaic(mosaic), naming.volume_state(modality))
+            for modality in look.config.volume_modalities
+        },
     )
 
 

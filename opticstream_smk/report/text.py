@@ -1,6 +1,6 @@
 """Reports as lines of text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from opticstream_smk.report.failures import Failure
@@ -50,6 +50,9 @@ def status_lines(report: ProjectReport) -> Iterator[str]:
         )
         templates = ", ".join(f"{label} {status}" for label, status in report.templates.items())
         yield f"  coordinates  {templates}"
+        if report.focus:
+            planes = ", ".join(f"{label} {status}" for label, status in report.focus.items())
+            yield f"  focus planes {planes}"
     for number, job in enumerate(report.running):
         if number == _RUNNING_LINES:
             yield f"RUNNING  and {len(report.running) - number} more"
@@ -120,9 +123,19 @@ def _mosaic_line(mosaic: MosaicProgress) -> str:
     return (
         f"mosaic {mosaic.mosaic:03d} {mosaic.acquisition:<8} {mosaic.status:<8} [{bar}] "
         f"{mosaic.batches_done} of {mosaic.batches_total} batches processed "
-        f"({mosaic.percent} % of {mosaic.tiles_total} tiles){lacking}; "
+        f"({mosaic.percent} % of {mosaic.tiles_total} tiles){lacking}{_volumes(mosaic.volumes)}; "
         f"safe to delete raw: {safe} ({mosaic.raw.reason})"
     )
+
+
+def _volumes(statuses: Mapping[str, str]) -> str:
+    """Volumes with their status, those of one status together; nothing before any has begun."""
+    if all(status == "pending" for status in statuses.values()):
+        return ""
+    if all(status == "done" for status in statuses.values()):
+        return "; volumes done"
+    told = ", ".join(f"{modality} {status}" for modality, status in statuses.items())
+    return f"; volumes {told}"
 
 
 def failure_lines(failure: Failure, report: ProjectReport) -> Iterator[str]:

@@ -13,6 +13,8 @@ NAMES = (
     "archive_batch",
     "solve_coordinates",
     "stitch_enface",
+    "fit_focus",
+    "stitch_volume",
     "register_slice",
 )
 
@@ -22,15 +24,27 @@ _SECOND_LEVEL = {"solve_coordinates": "mosaic_coordinates"}
 
 
 def find_stages(name: str) -> tuple["Stage", ...]:
-    """The stage of that name at each level that it works at; modules are imported only now."""
+    """The stage of that name for each of its flags; modules are imported only now.
+
+    It may work at two levels, or make something of its own for each modality.
+    """
     assert name in NAMES
-    modules = [name, *([_SECOND_LEVEL[name]] if name in _SECOND_LEVEL else [])]
-    return tuple(importlib.import_module(f"opticstream_smk.stages.{m}").STAGE for m in modules)
+    names = [name, *([_SECOND_LEVEL[name]] if name in _SECOND_LEVEL else [])]
+    modules = [importlib.import_module(f"opticstream_smk.stages.{module}") for module in names]
+    return tuple(
+        stage
+        for module in modules
+        for stage in (module.STAGES if hasattr(module, "STAGES") else (module.STAGE,))
+    )
 
 
-def find_stage(name: str, level: str | None = None) -> "Stage":
-    """The stage of that name, at that level where it works at two."""
-    return next(stage for stage in find_stages(name) if level in (None, stage.level))
+def find_stage(name: str, level: str | None = None, modality: str | None = None) -> "Stage":
+    """The stage of that name, at that level and for that modality where there are several."""
+    return next(
+        stage
+        for stage in find_stages(name)
+        if level in (None, stage.level) and stage.modality == modality
+    )
 
 
 def stage_of_flag(level: str, flag: str) -> "Stage | None":

@@ -126,6 +126,11 @@ def _coordinates_memory_mb(config: Config) -> int:
     return _mosaic_memory_mb(config) + fiji_mb
 
 
+def _volume_memory_mb(config: Config) -> int:
+    """One volume: blocks and what is left of a footprint, whatever the mosaic."""
+    return config.volume.memory_mb + _PROGRAM_MB
+
+
 def _largest_raw_bytes(config: Config) -> int:
     scan = config.acquisition
     return max(scan.raw_tile_bytes(label) for label in scan.labels)
@@ -141,8 +146,14 @@ _STAGES: Mapping[str, tuple[Kind | None, Callable[[Config], int]]] = MappingProx
         # It correlates the tiles of a whole mosaic, which is the work of a stitching.
         "solve_coordinates": ("stitch", _coordinates_memory_mb),
         "stitch_enface": ("stitch", _mosaic_memory_mb),
+        # It reads the surfaces of a whole mosaic.
+        "fit_focus": ("stitch", _mosaic_memory_mb),
+        # Long, and nothing waits for it: never one of the stitchings that others wait for.
+        "stitch_volume": ("volume", _volume_memory_mb),
+        "finish_volumes": (None, lambda _config: _PROGRAM_MB),
         "register_slice": ("register", _mosaic_memory_mb),
         "qc_mosaic": (None, _mosaic_memory_mb),
         "qc_slice": (None, _mosaic_memory_mb),
+        "qc_focus": (None, _mosaic_memory_mb),
     }
 )

@@ -138,6 +138,10 @@ class Stage:
         Does the work; everything that it leaves is complete.
     starts_level
         Whether it is the first stage of its level, which writes ``.started``.
+    modality
+        Of a volume, where each has a flag of its own.
+    resources
+        Name by which `stages.resources` knows what it takes; empty: its own.
     """
 
     name: str
@@ -147,6 +151,8 @@ class Stage:
     products: Callable[[StageContext], list[Path]]
     compute: Callable[[StageContext], Outcome]
     starts_level: Callable[[Config], bool] = field(default=lambda _config: True)
+    modality: str | None = None
+    resources: str = ""
 
     def params_sha256(self, config: Config, acquisition: str) -> str:
         """Hash over the values that the stage reads."""
@@ -218,7 +224,8 @@ def run_stage(
         run = _Run(stage, context, state)
         run.start()
         try:
-            with hold_resources(config, stage.name, place, threads=threads):
+            needed = stage.resources or stage.name
+            with hold_resources(config, needed, place, threads=threads):
                 outcome = stage.compute(context)
             return run.finish(outcome)
         except Exception as error:
@@ -248,7 +255,8 @@ class _Run:
         # Snakemake dates a job by its benchmark too. One of an earlier run, left when this run is
         # killed after its flag, would have it done once more.
         layout = self.context.layout
-        stage_benchmark(layout, self.stage.name, self.context.place).unlink(missing_ok=True)
+        stage, place = self.stage, self.context.place
+        stage_benchmark(layout, stage.name, place, stage.flag).unlink(missing_ok=True)
         with self.state.open(self._record_place()) as node:
             self._attempt = earlier_attempts(node.get("failed"), self._flag_name) + 1
             if self.stage.starts_level(self.context.config):
@@ -303,9 +311,9 @@ class _Run:
         return flag_path(self.context.layout, self.context.place, self.stage.flag).name
 
     def _record_place(self) -> Place:
-        """Where started and failed are recorded; a template has no records of its own."""
+        """Where started and failed are recorded: of what slices share, at its template mosaic."""
         place = self.context.place
-        if place.level != "tilemap":
+        if place.level not in ("tilemap", "focus"):
             return place
         mosaic = self.context.plan.template_mosaic(self.context.acquisition)
         per_slice = self.context.config.acquisition.mosaics_per_slice

@@ -1,8 +1,8 @@
 """What a ``.failed`` record says: kind, error, attempts in a row, and when it is tried again.
 
-A place has one such record. Work that runs beside the computation of a place (its archive) may fail
-while that fails too: its failure then stands in the record of the other, and neither is lost or
-counted for the other.
+A place has one such record. Work that runs beside the computation of a place (its archive, its
+volumes, the focus plane that is fitted on it) may fail while that fails too: its failure then
+stands in the record of the other, and neither is lost or counted for the other.
 """
 
 from datetime import timedelta
@@ -13,8 +13,13 @@ from opticstream_smk.config.run import RetrySection
 from opticstream_smk.state.flags import Flag, now
 from opticstream_smk.state.nodes import Node
 
-# Flags that are made beside the computation and that nothing is computed from.
-BESIDE = ("archived",)
+# Flags that are made beside the computation of a place: no batch, mosaic or slice waits for them.
+BESIDE = (
+    "archived",
+    "fitted",
+    *map(naming.volume_state, naming.VOLUME_MODALITIES),
+    "volume_stitched",
+)
 _KEY = "beside"
 
 
@@ -82,7 +87,7 @@ def drop_failure(node: Node[Any], flag: str) -> None:
 
 
 def is_beside(flag: str) -> bool:
-    """Whether nothing is computed from a flag."""
+    """Whether a flag is made beside the computation."""
     return bool(_work_of(flag))
 
 
@@ -105,6 +110,6 @@ def _work_of_failure(failure: Flag) -> str:
 
 
 def _work_of(flag: str) -> str:
-    """Empty for the computation, else the state of the flag."""
+    """Empty for the computation, else the flag."""
     name = naming.parse_flag(flag)
-    return name.state if name is not None and name.state in BESIDE else ""
+    return str(name) if name is not None and name.state in BESIDE else ""

@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opticstream_smk import __version__
-from opticstream_smk.errors import CorruptInputError
+from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.io.atomic import write_json
+from opticstream_smk.io.disk import size_on_disk
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.host import host_name
 
@@ -33,7 +34,7 @@ class InputFile(_Record):
 
 
 class OutputFile(_Record):
-    """A file that a stage made; the path is relative to the project folder."""
+    """A file or Zarr folder that a stage made; the path is relative to the project folder."""
 
     path: str
     size: int
@@ -122,7 +123,16 @@ def file_input(path: Path, **known: Any) -> InputFile:
 
 def file_outputs(layout: ProjectLayout, paths: Iterable[Path]) -> tuple[OutputFile, ...]:
     """Describe files that were made."""
-    return tuple(OutputFile(path=layout.relative(path), size=path.stat().st_size) for path in paths)
+    found = []
+    for path in paths:
+        size = size_on_disk(path)
+        if size is None:
+            raise IncompleteInputError(
+                f"{path} is not there any more although it was made just now: somebody removed it. "
+                "Run the stage again."
+            )
+        found.append(OutputFile(path=layout.relative(path), size=size))
+    return tuple(found)
 
 
 def canonical_sha256(value: Any) -> str:

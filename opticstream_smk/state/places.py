@@ -11,20 +11,33 @@ from opticstream_smk import naming
 from opticstream_smk.errors import NamingError, ServiceError
 from opticstream_smk.layout import ProjectLayout
 
-Level = Literal["batch", "mosaic", "slice", "tilemap"]
+Level = Literal["batch", "mosaic", "slice", "tilemap", "focus"]
 
 # Flags in the order in which they are written: by the stages, `closed` by an operator.
 FLAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {
         "batch": ("ready", "complex", "processed", "qc", "archived"),
-        "mosaic": ("closed", "coordinates", "stitched"),
+        "mosaic": (
+            "closed",
+            "coordinates",
+            "stitched",
+            *map(naming.volume_state, naming.VOLUME_MODALITIES),
+            "volume_stitched",
+        ),
         "slice": ("registered",),
         "tilemap": ("solved",),
+        "focus": ("fitted",),
     }
 )
 # The flag that says that a level is done.
 DONE: Mapping[Level, str] = MappingProxyType(
-    {"batch": "processed", "mosaic": "stitched", "slice": "registered", "tilemap": "solved"}
+    {
+        "batch": "processed",
+        "mosaic": "stitched",
+        "slice": "registered",
+        "tilemap": "solved",
+        "focus": "fitted",
+    }
 )
 # Records say what is or was going on. They are replaced at each attempt and prove nothing.
 RECORDS = ("started", "failed", "stale")
@@ -50,7 +63,9 @@ class Place:
             return f"mosaic {self.mosaic:03d} batch {self.batch:03d}"
         if self.level == "mosaic":
             return f"mosaic {self.mosaic:03d}"
-        return f"slice {self.slice:02d}" if self.level == "slice" else f"{self.acquisition} tilemap"
+        if self.level == "slice":
+            return f"slice {self.slice:02d}"
+        return f"{self.acquisition} {'focus plane' if self.level == 'focus' else self.level}"
 
 
 def batch_place(mosaic: int, batch: int, mosaics_per_slice: int = 2) -> Place:
@@ -77,6 +92,12 @@ def tilemap_place(acquisition: str) -> Place:
     return Place("tilemap", acquisition=acquisition)
 
 
+def focus_place(acquisition: str) -> Place:
+    """Place of a focus plane."""
+    naming.focus_stem(acquisition)
+    return Place("focus", acquisition=acquisition)
+
+
 def flag_path(layout: ProjectLayout, place: Place, state: str) -> Path:
     """File of a flag or record."""
     if place.level == "batch":
@@ -85,6 +106,8 @@ def flag_path(layout: ProjectLayout, place: Place, state: str) -> Path:
         return layout.mosaic_flag(place.mosaic or 0, state)
     if place.level == "slice":
         return layout.slice_flag(place.slice or 0, state)
+    if place.level == "focus":
+        return layout.focus_flag(place.acquisition or "", state)
     return layout.tilemap_flag(place.acquisition or "", state)
 
 
@@ -96,6 +119,8 @@ def parse_flag_path(path: Path, mosaics_per_slice: int = 2) -> tuple[Place, str]
     try:
         if name.level == "tilemap":
             return tilemap_place(str(name.id)), name.state
+        if name.level == "focus":
+            return focus_place(str(name.id)), name.state
         if name.level == "slice":
             return slice_place(int(name.id)), name.state
         if name.level == "mosaic":

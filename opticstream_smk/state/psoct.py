@@ -11,8 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from opticstream_smk import naming
+from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state import nodes
+from opticstream_smk.state.flags import read_flag
 from opticstream_smk.state.nodes import FlagRepository, ProjectNodes, Scheme
 from opticstream_smk.state.places import (
     DONE,
@@ -21,14 +23,14 @@ from opticstream_smk.state.places import (
     Place,
     batch_place,
     flag_path,
+    focus_place,
     mosaic_place,
     parse_flag_path,
     slice_place,
-    tilemap_place,
 )
 from opticstream_smk.state.store import ProjectStateStore
 
-# Children: batches of a mosaic, mosaics of a slice, slices and templates of a project.
+# Children: batches of a mosaic, mosaics of a slice; of a project slices, templates, focus planes.
 NodeView = nodes.NodeView[Place]
 Node = nodes.Node[Place]
 
@@ -60,10 +62,11 @@ class OctProjectState(ProjectNodes[Place]):
         files = self._files(self.layout.mosaic_state(mosaic))
         return sorted({place.batch for place, _ in files if place.batch})
 
-    def tilemaps(self) -> list[str]:
-        """Acquisitions that have a template flag."""
+    def shared_places(self) -> list[Place]:
+        """Templates and focus planes that have a flag."""
         files = self._files(self.layout.state)
-        return sorted({place.acquisition for place, _ in files if place.acquisition})
+        found = {place for place, _ in files if place.acquisition}
+        return sorted(found, key=lambda place: (place.level != "tilemap", place.acquisition))
 
     def present(self) -> list[tuple[Place, str]]:
         """Every flag and record in the project."""
@@ -82,7 +85,7 @@ class OctProjectState(ProjectNodes[Place]):
 def _scheme(per_slice: int) -> Scheme[Place]:
     return Scheme(
         pipeline="psoct",
-        levels=("batch", "tilemap", "mosaic", "slice"),
+        levels=("batch", "tilemap", "focus", "mosaic", "slice"),
         flags=FLAGS,
         done=DONE,
         records=RECORDS,
@@ -102,8 +105,8 @@ def _downstream(
 ) -> Iterable[tuple[Place, str]]:
     """What was made directly from a flag.
 
-    Downstream of a batch ends before the template: a template is shared by all slices, and only
-    redoing the coordinates withdraws it, with everything that used it.
+    Downstream of a batch ends before the template and the focus plane: these are shared by all
+    slices, and only redoing them withdraws them, with everything that used them.
     """
     if place.level == "batch":
         if state == "ready":
@@ -117,15 +120,37 @@ def _downstream(
         return [(place, "coordinates")]
     if place.level == "mosaic" and state == "coordinates":
         return [(place, "stitched")]
+    volumes = [naming.volume_state(modality) for modality in naming.VOLUME_MODALITIES]
     if place.level == "mosaic" and state == "stitched":
-        return [(slice_place(place.slice or 0), "registered")]
+        own = [(place, volume) for volume in volumes]
+        return [(slice_place(place.slice or 0), "registered"), *own]
+    if place.level == "mosaic" and state in volumes:
+        return [(place, "volume_stitched")]
+    own_mosaics = [
+        mosaic_place(mosaic, per_slice)
+        for mosaic in (layout.mosaics() if place.acquisition else ())
+        if naming.acquisition_of_mosaic(mosaic, per_slice) == place.acquisition
+    ]
     if place.level == "tilemap" and state == "solved":
+        mosaics = [(mosaic, "coordinates") for mosaic in own_mosaics]
+        return [(focus_place(place.acquisition or ""), "fitted"), *mosaics]
+    if place.level == "focus" and state == "fitted":
         return [
-            (mosaic_place(mosaic, per_slice), "coordinates")
-            for mosaic in layout.mosaics()
-            if naming.acquisition_of_mosaic(mosaic, per_slice) == place.acquisition
+            (mosaic, volume)
+            for mosaic in own_mosaics
+            for volume in volumes
+            if _used_focus_plane(flag_path(layout, mosaic, volume))
         ]
     return []
+
+
+def _used_focus_plane(path: Path) -> bool:
+    """Whether a volume was, or may have been, stitched along the focus plane."""
+    try:
+        flag = read_flag(path)
+    except CorruptInputError:
+        return True
+    return flag is None or flag.extra.get("focus_sha256") is not None
 
 
 class OctRepository(FlagRepository[OctProjectState]):
@@ -218,12 +243,10 @@ class OctState:
 
 
 def project_view(project: OctProjectState) -> NodeView:
-    """Frozen view of a whole project: its slices, then its templates."""
+    """Frozen view of a whole project: its slices, then its templates and focus planes."""
     slices = tuple(_slice_view(project, slice_) for slice_ in project.slices())
-    templates = tuple(
-        project.node(tilemap_place(acquisition)).to_view() for acquisition in project.tilemaps()
-    )
-    return NodeView(place=None, flags=MappingProxyType({}), children=(*slices, *templates))
+    shared = tuple(project.node(place).to_view() for place in project.shared_places())
+    return NodeView(place=None, flags=MappingProxyType({}), children=(*slices, *shared))
 
 
 def _slice_view(project: OctProjectState, slice_: int) -> NodeView:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opticstream_smk.io.atomic import write_json
+from opticstream_smk.io.disk import size_on_disk
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.state.flags import InputFile, OutputFile, file_outputs
 
@@ -44,14 +45,6 @@ class Receipt(BaseModel):
         return bool(self.outputs) and all(
             size_on_disk(root / output.path) == output.size for output in self.outputs
         )
-
-
-def size_on_disk(path: Path) -> int | None:
-    """Size of a file; None when it cannot be seen."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def read_receipt(path: Path) -> Receipt | None:

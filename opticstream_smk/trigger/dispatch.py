@@ -21,7 +21,7 @@ from opticstream_smk.state.failures import (
     is_same_work,
 )
 from opticstream_smk.state.flags import Flag, now
-from opticstream_smk.state.places import FLAGS, Place, flag_path, tilemap_place
+from opticstream_smk.state.places import FLAGS, Place, flag_path, focus_place, tilemap_place
 from opticstream_smk.trigger.control import paused
 from opticstream_smk.trigger.drivers import Driver, Drivers, Ended, Kind
 from opticstream_smk.trigger.goals import Goal, Goals
@@ -49,7 +49,8 @@ class Dispatcher:
 
     A new goal gets a driver at once while fewer than ``run.max_drivers`` are at work; beyond that,
     goals wait and share the next one. Archives have as many of their own, so that a batch is
-    archived while it is processed and is read from memory the second time; pictures have one.
+    archived while it is processed and is read from memory the second time. Pictures have one, and
+    so have volumes, which take long: neither keeps a batch or a mosaic waiting.
     """
 
     def __init__(
@@ -157,7 +158,8 @@ class Dispatcher:
         """Lock that a stage of a place held when it died, of the work that a goal belongs to."""
         places = [place]
         if place.level == "mosaic" and place.mosaic:
-            places += [tilemap_place(label) for label in self._config.acquisition.labels]
+            labels = self._config.acquisition.labels
+            places += [make(label) for label in labels for make in (tilemap_place, focus_place)]
         for candidate in places:
             for state in FLAGS[candidate.level]:
                 flag = flag_path(self._layout, candidate, state)
@@ -231,6 +233,7 @@ class Dispatcher:
         # Neither disk keeps the work on the other one waiting.
         hold = self._start("compute", pending, started)
         archive_hold = self._start("archive", pending, started)
+        hold = self._start("volume", pending, started) or hold
         hold = hold or self._start("qc", pending, started)
         self._tell_holds(tuple(held for held in (hold, archive_hold) if held))
         return started
@@ -257,7 +260,7 @@ class Dispatcher:
     def _start(self, kind: Kind, pending: Sequence[Goal], started: list[Driver]) -> str | None:
         goals = [goal for goal in pending if goal.kind == kind]
         busy = sum(driver.kind == kind for driver in self.drivers.living)
-        free = (1 if kind == "qc" else self._config.run.max_drivers) - busy
+        free = (1 if kind in ("qc", "volume") else self._config.run.max_drivers) - busy
         goals, hold = self._that_fit(goals)
         for share in share_out(goals, free):
             self._before |= {goal.path: self._written_ns(goal.path) for goal in share}

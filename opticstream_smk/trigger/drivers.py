@@ -27,7 +27,7 @@ from opticstream_smk.workflow import workflow_folder
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["compute", "qc", "archive"]
+Kind = Literal["compute", "volume", "qc", "archive"]
 
 # Logs of drivers that ended well are not needed; the newest of the others, and of snakemake, are.
 _KEPT_LOGS = 100

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from opticstream_smk import estimate
+from opticstream_smk import estimate, naming
 from opticstream_smk.config import Config
 from opticstream_smk.errors import CorruptInputError, OpticStreamError
 from opticstream_smk.plan import Plan, Target, project_layout
-from opticstream_smk.state.failures import failure_about
+from opticstream_smk.state.failures import failure_about, is_beside
 from opticstream_smk.state.flags import Flag, now, read_flag
 from opticstream_smk.state.places import Place, flag_path
 from opticstream_smk.trigger.drivers import Kind
@@ -30,7 +30,8 @@ class Goal:
     path
         A flag or a picture, relative to the project folder.
     kind
-        Pictures and archives have drivers of their own, so that they never hold up the work.
+        Volumes, pictures and archives have drivers of their own, so that they never hold up the
+        other work.
     n_bytes
         Estimate of what making it will write.
     disk
@@ -63,8 +64,9 @@ class Goals:
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # By place and kind of goal: what runs beside each other fails by itself.
-        self._retries: dict[tuple[Place, Kind], _Retry] = {}
+        # By place, kind of goal and, beside the computation, the goal: what runs beside each other
+        # fails by itself.
+        self._retries: dict[tuple[Place, Kind, str], _Retry] = {}
         # Mosaics and slices that have everything; they are looked at again after a withdrawal.
         self._finished: set[Place] = set()
         self._withdrawals = Withdrawals(project_layout(config))
@@ -137,6 +139,12 @@ class Goals:
             label = Plan(self._config, self._layout).acquisition(place.mosaic or 1)
             n_bytes = estimate.batch_archive_bytes(self._config, label)
             return Goal(path, "archive", place, n_bytes, self._config.archive.dir or root)
+        if target.goal == "volume":
+            modality = naming.modality_of_state(Path(path).suffix.removeprefix("."))
+            label = Plan(self._config, self._layout).acquisition(place.mosaic or 1)
+            n_bytes = estimate.volume_bytes(self._config, label) if modality else 0
+            # A focus plane is soon fitted, and volumes wait for it.
+            return Goal(path, "volume" if modality else "compute", place, n_bytes, root)
         return Goal(path, "compute", place, self._n_bytes(place), root)
 
     def _n_bytes(self, place: Place) -> int:
@@ -149,7 +157,7 @@ class Goals:
 
     # --------------------------------------------------------------------------------- failures
     def _held_back(self, goal: Goal) -> WaitingGoal | None:
-        key = goal.place, goal.kind
+        key = goal.place, goal.kind, goal.path if is_beside(Path(goal.path).name) else ""
         record = self._failure(goal.place, goal.path)
         if record is None:
             self._retries.pop(key, None)

@@ -30,6 +30,8 @@ class Project:
             "calibration_file": str(self.raw / "wave-pixel.mat"),
             "dispersion_file": str(self.raw / "dispersion.bin"),
         }
+        # Volumes have a test of their own.
+        values["volume"] = {"enabled": False}
         # Tests that run side by side must not wait for each other.
         values["run"] = {"token_dir": "tokens"}
         for key, value in self.overrides.items():

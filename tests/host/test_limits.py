@@ -13,7 +13,7 @@ def test_what_is_configured_counts():
     run = RunSection(cores=3, memory_mb=5000, max_tile_jobs=7, max_stitch_jobs=1)
     limits = host_limits(run)
     assert (limits.cores, limits.memory_mb) == (3, 5000)
-    assert limits.jobs == {"tile": 7, "stitch": 1, "register": 2, "upload": 2}
+    assert limits.jobs == {"tile": 7, "stitch": 1, "volume": 2, "register": 2, "upload": 2}
 
 
 def test_by_default_all_cores_and_most_of_the_memory():

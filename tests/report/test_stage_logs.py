@@ -6,13 +6,20 @@ from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.report.stage_logs import STAGE_OF_FLAG
 from opticstream_smk.stages import NAMES, find_stages
 from opticstream_smk.state.job_files import stage_benchmark, stage_log
-from opticstream_smk.state.places import batch_place, mosaic_place, slice_place, tilemap_place
+from opticstream_smk.state.places import (
+    batch_place,
+    focus_place,
+    mosaic_place,
+    slice_place,
+    tilemap_place,
+)
 
 PLACES = {
     "batch": batch_place(12, 3),
     "mosaic": mosaic_place(12),
     "slice": slice_place(6),
     "tilemap": tilemap_place("tilted"),
+    "focus": focus_place("tilted"),
 }
 WILDCARDS = {"mosaic": "12", "batch": "003", "slice": "06", "acquisition": "tilted"}
 
@@ -29,11 +36,8 @@ def test_every_stage_is_known_by_its_flag():
 def test_files_of_jobs_are_where_the_rules_write_them(repo, tmp_path, files, suffix, of_stage):
     rules = "".join(path.read_text() for path in (repo / "rules").glob("*.smk"))
     written = re.findall(rf'"({files}/(\w+)/[^"]*\.{suffix})"', rules)
-    stages = set(STAGE_OF_FLAG.values())
-    found = sorted(pattern.format(**WILDCARDS) for pattern, stage in written if stage in stages)
     layout = ProjectLayout(tmp_path)
-    expected = sorted(
-        layout.relative(of_stage(layout, stage, PLACES[level]))
-        for (level, _), stage in STAGE_OF_FLAG.items()
-    )
-    assert found == expected
+    for (level, state), stage in STAGE_OF_FLAG.items():
+        wildcards = {**WILDCARDS, "modality": state.removeprefix("volume_")}
+        made = [pattern.format(**wildcards) for pattern, name in written if name == stage]
+        assert layout.relative(of_stage(layout, stage, PLACES[level], state)) in made
