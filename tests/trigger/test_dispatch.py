@@ -16,7 +16,7 @@ from opticstream_smk.estimate import batch_archive_bytes, batch_product_bytes
 from opticstream_smk.plan import Plan, project_layout
 from opticstream_smk.state.flags import now, read_flag
 from opticstream_smk.state.host import host_name
-from opticstream_smk.state.places import batch_place
+from opticstream_smk.state.places import Place, batch_place
 from opticstream_smk.state.psoct import OctState
 from opticstream_smk.trigger import dispatch as dispatch_module
 from opticstream_smk.trigger.control import pause, resume
@@ -200,6 +200,82 @@ def test_mosaics_and_slices_are_asked_for_when_their_inputs_are_there(bench):
     it.history.write(it.history.place(3, 4), "processed")
     asked = {goal for kind, goals in it.dispatch() for goal in goals if kind == "compute"}
     assert asked == {"mosaic-03/state/mosaic-03.stitched", "state/slice-01.registered"}
+
+
+def volumes(mosaic, *modalities):
+    folder = f"mosaic-{mosaic:02d}/state/mosaic-{mosaic:02d}"
+    return tuple(f"{folder}.volume_{modality}" for modality in modalities)
+
+
+def stitched(it, *mosaics):
+    """Stitched mosaics, whose pictures are drawn."""
+    for mosaic in mosaics:
+        it.history.process(mosaic)
+        it.history.write(it.history.place(mosaic), "stitched")
+        picture = it.layout.mosaic_picture(mosaic)
+        picture.parent.mkdir(exist_ok=True)
+        picture.touch()
+
+
+def test_volumes_wait_for_the_focus_plane_and_have_a_driver_of_their_own(bench):
+    it = bench(max_drivers=1)
+    stitched(it, 1, 3)
+    tilemap = Place("tilemap", acquisition="normal")
+    it.history.write(tilemap, "solved")
+    assert it.dispatch() == [("compute", ("state/focus-normal.fitted",))]
+    it.history.write(Place("focus", acquisition="normal"), "fitted")
+    it.drivers.end(it.drivers.living[0], 0)
+    it.layout.focus_picture("normal").touch()
+    every = volumes(1, "dBI", "R3D", "O3D") + volumes(3, "dBI", "R3D", "O3D")
+    assert it.dispatch() == [("volume", every)]
+    # However long they take, a new batch starts at once, and a mosaic is stitched.
+    it.history.enter(5, 1)
+    assert it.dispatch() == [("compute", processed(5, 1))]
+    for state in ("volume_dBI", "volume_R3D", "volume_O3D"):
+        it.history.write(it.history.place(1), state)
+    for driver in list(it.drivers.living):
+        it.drivers.end(driver, 0)
+    asked = dict(it.dispatch())
+    # That all are there is soon said, and does not wait for the volumes of others.
+    assert set(asked["compute"]) >= set(volumes(1, "stitched"))
+
+
+def test_a_volume_that_failed_leaves_the_others_alone(bench, messages):
+    it = bench()
+    it.history.solve(1)
+    stitched(it, 1)
+    it.layout.focus_picture("normal").touch()
+    record = {"flag": "mosaic-01.volume_R3D", "kind": "data", "error": "no", "attempts": 3}
+    it.history.write(it.history.place(1), "failed", extra={**record, "next_try": None})
+    for _ in range(3):
+        asked = [goal for kind, goals in it.dispatch() for goal in goals if kind == "volume"]
+        assert set(asked) <= set(volumes(1, "dBI", "O3D"))
+        it.now += 1000
+    assert [waiting.goal for waiting in it.it.waiting] == list(volumes(1, "R3D"))
+    assert messages.text.count("failed in made for a test") == 1
+
+
+def test_without_the_goal_no_volume_is_asked_for(bench):
+    it = bench(goals=["batch", "mosaic", "qc"])
+    it.history.solve(1)
+    stitched(it, 1)
+    it.layout.focus_flag("normal").unlink()
+    assert it.dispatch() == []
+    assert it.it.goals._finished  # and the mosaic is not looked at again
+
+
+def test_a_finished_mosaic_with_its_volumes_is_not_looked_at_again(bench):
+    it = bench()
+    it.history.finish(1)
+    for picture in (
+        *map(it.layout.mosaic_picture, (1, 2)),
+        *map(it.layout.focus_picture, ("normal", "tilted")),
+        it.layout.slice_picture(1),
+    ):
+        picture.parent.mkdir(exist_ok=True)
+        picture.touch()
+    assert it.dispatch() == []
+    assert len(it.it.goals._finished) == 3
 
 
 def test_a_damaged_flag_stops_its_own_mosaic_only(bench, messages):
