@@ -54,8 +54,8 @@ def compute(context: StageContext) -> Outcome:
             f"no {acquisition} mosaic is there to take the focus plane from; run "
             "`optic-trigger scan`"
         )
-    missing = plan.accept_missing(mosaic)
-    tilemap = read_tilemap(config, layout, acquisition, missing)
+    tilemap = read_tilemap(config, layout, acquisition, plan.accept_missing(mosaic))
+    missing = tilemap.missing
     threshold = signal_threshold(config, acquisition)
     usable = tilemap.avg_signal >= threshold
     usable[[image - 1 for image in missing]] = False
