@@ -339,23 +339,31 @@ class Plan:
         return self.is_complete(mosaic) and (done or not self.missing_message(mosaic))
 
     # ----------------------------------------------------------------------------- template
-    def template_slice(self, acquisition: str) -> int | None:
-        """Slice whose mosaic gives the coordinates: as recorded, as configured, or the first."""
+    def template_slices(self, acquisition: str) -> tuple[int, ...]:
+        """Slices whose mosaics give the coordinates: as recorded, as configured, or the first."""
         solved = read_flag(self.layout.tilemap_flag(acquisition))
         if solved is not None:
-            return int(solved.extra["template_slice"])
+            recorded = solved.extra.get("template_slices", [solved.extra["template_slice"]])
+            return tuple(map(int, recorded))
+        if self.config.mosaic.template_slices:
+            return self.config.mosaic.template_slices
         if self.config.mosaic.template_slice is not None:
-            return self.config.mosaic.template_slice
+            return (self.config.mosaic.template_slice,)
         own = (mosaic for mosaic in self.present_mosaics if self.acquisition(mosaic) == acquisition)
-        return next((self.slice(mosaic) for mosaic in own if self.ready_batches(mosaic)), None)
+        return tuple(self.slice(mosaic) for mosaic in own if self.ready_batches(mosaic))[:1]
+
+    def template_mosaics(self, acquisition: str) -> tuple[int, ...]:
+        """Mosaics of :meth:`template_slices`."""
+        position = self.config.acquisition.labels.index(acquisition) + 1
+        per_slice = self.config.acquisition.mosaics_per_slice
+        return tuple(
+            naming.mosaic_of_slice(slice_, position, per_slice)
+            for slice_ in self.template_slices(acquisition)
+        )
 
     def template_mosaic(self, acquisition: str) -> int | None:
-        """Mosaic of :meth:`template_slice`."""
-        slice_ = self.template_slice(acquisition)
-        if slice_ is None:
-            return None
-        position = self.config.acquisition.labels.index(acquisition) + 1
-        return naming.mosaic_of_slice(slice_, position, self.config.acquisition.mosaics_per_slice)
+        """The last mosaic that gives the coordinates, with which they are made."""
+        return max(self.template_mosaics(acquisition), default=None)
 
     def is_solved(self, acquisition: str) -> bool:
         """Whether the coordinates are solved."""
@@ -365,8 +373,8 @@ class Plan:
         """Whether the coordinates are solved, or can be."""
         if self.is_solved(acquisition):
             return True
-        mosaic = self.template_mosaic(acquisition)
-        return mosaic is not None and self.is_accepted(mosaic)
+        mosaics = self.template_mosaics(acquisition)
+        return bool(mosaics) and all(map(self.is_accepted, mosaics))
 
     # -------------------------------------------------------------------- what can be asked
     def inputs(self, place: Place, state: str) -> list[tuple[Place, str]]:
@@ -536,10 +544,14 @@ class Plan:
             return self.has(place, "ready")
         if state == "coordinates":
             return True  # made from what the mosaic itself is made from
-        return (
-            state == "solved"
-            and place.acquisition is not None
-            and self.template_mosaic(place.acquisition) == mosaic
+        if state != "solved" or place.acquisition is None:
+            return False
+        return self.template_mosaic(place.acquisition) == mosaic and all(
+            self.has(
+                batch_place(other, batch, self.config.acquisition.mosaics_per_slice), "processed"
+            )
+            for other in self.template_mosaics(place.acquisition)
+            for batch in self.counted_batches(other)
         )
 
     def _target(self, place: Place, state: str) -> Target:
@@ -616,11 +628,12 @@ class Plan:
         acquisition = self.acquisition(mosaic)
         if self.has_template(acquisition):
             return ""
+        late = [m for m in self.template_mosaics(acquisition) if not self.is_accepted(m)]
+        slices = ", ".join(str(self.slice(m)) for m in late) or "none"
         return (
-            f"mosaic {mosaic:03d}: waits for the coordinates of the template slice "
-            f"{self.template_slice(acquisition)}, whose {acquisition} mosaic is not complete. "
-            "Acquire it, close it (optic-trigger close), or set mosaic.template_slice to a "
-            "complete slice."
+            f"mosaic {mosaic:03d}: waits for the coordinates of the template slice {slices}, whose "
+            f"{acquisition} mosaic is not complete. Acquire it, close it (optic-trigger close), or "
+            "set mosaic.template_slice to a complete slice."
         )
 
 

@@ -33,8 +33,8 @@ def template_batches(wildcards):
     """
     if PROJECT.layout.tilemap_flag(wildcards.acquisition).exists() and not PROJECT.force_all:
         return []
-    mosaic = PLAN.template_mosaic(wildcards.acquisition)
-    return [] if mosaic is None else PROJECT.batch_flags(mosaic, "processed")
+    mosaics = PLAN.template_mosaics(wildcards.acquisition)
+    return [flag for mosaic in mosaics for flag in PROJECT.batch_flags(mosaic, "processed")]
 
 
 def mosaic_batches(wildcards):

@@ -86,6 +86,46 @@ def test_a_configured_template_slice_is_waited_for(make_config):
     assert asked(again(history).startable(3)) == {stitched(3)}
 
 
+def test_several_template_slices_are_solved_with_the_last_of_them(make_config):
+    history = History(make_config(mosaic__template_slices=[1, 3]))
+    for mosaic in (1, 3):
+        history.process(mosaic)
+    assert again(history).startable(1) == []
+    assert "template slice 3, whose normal mosaic is not complete" in again(history).waiting()[0]
+    history.enter(1, 1)
+    history.process(5)
+    flag_path(history.layout, history.place(1, 2), "processed").unlink()
+    # One run makes the template on its way, from batches that are all there.
+    assert stitched(5) not in asked(again(history).startable(5))
+    history.process(1)
+    assert asked(again(history).startable(5)) == {stitched(5)}
+    assert again(history).startable(1) == again(history).startable(3) == []
+    history.solve(5)
+    assert asked(again(history).startable(3)) == {stitched(3)}
+
+
+def test_coordinates_are_made_on_the_way_and_listed_by_themselves(history):
+    history.process(1)
+    history.solve(1)
+    coordinates = (history.place(1), "coordinates")
+    assert coordinates in again(history).flags()
+    assert coordinates in again(history).inputs(history.place(1), "stitched")
+    assert asked(again(history).startable(1)) == {stitched(1)}
+    history.write(*coordinates)
+    assert asked(again(history).startable(1)) == {stitched(1)}
+
+
+def test_what_was_stitched_without_coordinates_is_not_asked_for_any(history):
+    history.process(1)
+    history.solve(1)
+    history.write(history.place(1), "stitched")
+    coordinates = (history.place(1), "coordinates")
+    assert coordinates not in again(history).flags()
+    assert coordinates not in again(history).inputs(history.place(1), "stitched")
+    flag_path(history.layout, history.place(1), "stitched").unlink()
+    assert coordinates in again(history).flags()
+
+
 def test_a_slice_after_all_its_mosaics(history):
     history.stitch(1)
     registered = (SLICE, "state/slice-01.registered")

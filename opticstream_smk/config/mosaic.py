@@ -1,7 +1,7 @@
 """Section ``mosaic``: coordinates, stitching, mask."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,41 @@ from opticstream_smk.config.section import Section
 from opticstream_smk.naming import TILTED
 
 StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf", "mus", "mus_confidence"]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Pixels = Annotated[float, Field(gt=0)]
+
+
+class QualitySection(Section):
+    """When solved coordinates are doubted: [warning, failure] each, null for never."""
+
+    action: Literal["fail", "warn"] = Field(
+        default="fail",
+        description="What follows beyond the second limit of any pair. `fail`: the mosaic is not "
+        "stitched until a person has looked. `warn`: a warning, as beyond the first.",
+    )
+    min_anchored_share: tuple[Share | None, Share | None] = Field(
+        default=(0.9, 0.5),
+        description="Share of the tiles with tissue that content links to a neighbour, at least.",
+    )
+    max_residual_rms_px: tuple[Pixels | None, Pixels | None] = Field(
+        default=(0.5, 3.0),
+        description="Rms of what measured offsets are off from the positions, at most, px.",
+    )
+    max_rejected_share: tuple[Share | None, Share | None] = Field(
+        default=(0.1, 0.4),
+        description="Share of the measured offsets that the others contradict, at most.",
+    )
+    max_islands: tuple[Count | None, Count | None] = Field(
+        default=(1, None),
+        description="Groups of tiles that no content links to each other, at most.",
+    )
+    max_strangers: tuple[Count | None, Count | None] = Field(
+        default=(0, None),
+        description="Tiles with tissue that match no neighbour (swapped files), at most.",
+    )
 
 
 class MosaicSection(Section):
@@ -39,6 +74,11 @@ class MosaicSection(Section):
         description="Slice whose mosaics give the tile coordinates of all slices. "
         "Null: the first slice present.",
     )
+    template_slices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(),
+        description="Slices whose mosaics give the tile coordinates together, instead of "
+        "template_slice: where one shows no tissue another may. Mosaics wait for all of them.",
+    )
     coordinates: Literal["reuse", "refine", "every_slice"] = Field(
         default="reuse",
         description="How a mosaic uses the coordinates of the template slice. `reuse`: as they "
@@ -50,6 +90,9 @@ class MosaicSection(Section):
         gt=0,
         description="How far the tiles of a mosaic may lie from the template (rms px; three times "
         "as far for a single tile) before it gets a template of its own (`coordinates: reuse`).",
+    )
+    quality: QualitySection = Field(
+        default=QualitySection(), description="When solved coordinates are doubted."
     )
     allow_missing_tiles: int = Field(
         default=0,
@@ -111,6 +154,22 @@ class MosaicSection(Section):
         assert self.tile_configuration is not None
         values = {"acquisition": acquisition, "slice": slice_, "mosaic": mosaic}
         return Path(self.tile_configuration.format_map(values))
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_template(self) -> "MosaicSection":
+        if self.template_slices and self.template_slice is not None:
+            raise ValueError("template_slice and template_slices are both set; expected one")
+        if len(set(self.template_slices)) < len(self.template_slices):
+            raise ValueError(
+                f"template_slices {list(self.template_slices)} names a slice twice; expected each "
+                "once"
+            )
+        if len(self.template_slices) > 1 and self.method != "native":
+            raise ValueError(
+                f"template_slices {list(self.template_slices)} with method {self.method}; expected "
+                "template_slice: only method native solves several slices together"
+            )
+        return self
 
     def mask_threshold(self, label: str) -> float:
         """Threshold for a mosaic of that acquisition."""

@@ -271,18 +271,16 @@ class _Teller:
         step = replace(step, name=f"{step.name} {label}")
         if step.state != "pending":
             return step
-        template = self.look.plan.template_mosaic(label)
-        if template is None:
+        templates = self.look.plan.template_mosaics(label)
+        if not templates:
             return Step(step.name, "pending", f"the {label} mosaic of the first slice gives them")
-        failure = self.look.failure(self.look.mosaic(template))
+        failure = self.look.failure(self.look.mosaic(max(templates)))
         if failure is not None and failure.flag.startswith("tilemap"):
             return self._failed(step.name, failure)
-        return Step(
-            step.name,
-            "pending",
-            f"solved from mosaic {template:03d}, which waits for "
-            f"{self._lacks(template, template=False)}",
-        )
+        waits = [
+            f"mosaic {m:03d}, which waits for {self._lacks(m, template=False)}" for m in templates
+        ]
+        return Step(step.name, "pending", f"solved from {'; '.join(waits)}")
 
     def _coordinates(self, mosaic: int) -> Step:
         """Where the tiles of a mosaic lie: as its template says, or how else."""
@@ -503,14 +501,13 @@ class _Teller:
     def _mosaic_scope(self, mosaic: int) -> list[Place]:
         """A mosaic with its batches, and those that coordinates and focus plane come from."""
         label = self.look.plan.acquisition(mosaic)
-        template = self.look.plan.template_mosaic(label)
         own = [*self._wanted(mosaic), self.look.mosaic(mosaic)]
         listing = self.look.listing
         focused = not self.look.config.fits_focus or listing.has(focus_place(label), "fitted")
-        if template in (None, mosaic) or (listing.has(tilemap_place(label), "solved") and focused):
+        if listing.has(tilemap_place(label), "solved") and focused:
             return own
-        assert template is not None
-        return [*self._wanted(template), self.look.mosaic(template), *own]
+        others = [m for m in self.look.plan.template_mosaics(label) if m != mosaic]
+        return [p for m in others for p in (*self._wanted(m), self.look.mosaic(m))] + own
 
     def _needed(self, scope: list[Place]) -> str:
         """What these places need; empty when all are done."""

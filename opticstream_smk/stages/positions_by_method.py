@@ -1,6 +1,6 @@
 """Tile positions of a mosaic by the configured method: this package, Fiji, or a file of Fiji's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from opticstream_smk.config import Config
 from opticstream_smk.plan import image_list
 from opticstream_smk.stages.stage import StageContext
 from opticstream_smk.stages.tile_positions import solve_tiles
-from opticstream_smk.stages.tilemap import cells
+from opticstream_smk.stages.tilemap import TileFiles, cells
 
 if TYPE_CHECKING:
     from opticstream_smk.mosaic import TilePositions
@@ -53,14 +53,14 @@ class FoundPositions:
 
 
 def positions_by_method(
-    context: StageContext, mosaic: int, tiles: NDArray[np.float32]
+    context: StageContext, mosaics: Sequence[int], files: Sequence[TileFiles]
 ) -> FoundPositions:
-    """Positions by ``mosaic.method``.
+    """Positions by ``mosaic.method``, of one mosaic, or of several of one acquisition together.
 
     Parameters
     ----------
-    tiles
-        (N, y, x) images in the order of acquisition; NaN for a missing one.
+    files
+        The maps of each mosaic.
 
     Raises
     ------
@@ -69,7 +69,10 @@ def positions_by_method(
     """
     config = context.config
     if config.mosaic.method == "native":
-        return FoundPositions(solve_tiles(config, context.acquisition, tiles))
+        return FoundPositions(solve_tiles(config, context.acquisition, files))
+    # Only the native method solves several together; the configuration was checked for it.
+    (mosaic,), (own,) = mosaics, files
+    tiles = np.stack([own[index] for index in range(len(own))])
     if config.mosaic.method == "fiji":
         given = _from_fiji(context, mosaic, tiles)
         solved = _adopt(context, tiles, given, f"Fiji for mosaic {mosaic:03d}")

@@ -1,6 +1,7 @@
-"""Positions of the tiles of a mosaic as stages solve, describe and record them."""
+"""Positions of the tiles of a mosaic as stages solve, judge, describe and record them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opticstream_smk.config import Config
+from opticstream_smk.errors import QualityError
 from opticstream_smk.io.atomic import write_bytes
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import image_list
 from opticstream_smk.stages.tilemap import TileFiles, cells
 
 if TYPE_CHECKING:
-    from opticstream_smk.mosaic import TilePositions
+    from opticstream_smk.mosaic import Limits, TilePositions, Verdict
 
 _EDGE_COLUMNS = ("image_a", "image_b", "dy_px", "dx_px", "ncc", "weight", "residual_px", "used")
 
 
 def mosaic_files(
-    config: Config, layout: ProjectLayout, mosaic: int, acquisition: str, missing: Collection[int]
+    config: Config, layout: ProjectLayout, mosaic: int, missing: Collection[int], acquisition: str
 ) -> TileFiles:
     """The maps that positions are solved from."""
     scan = config.acquisition
@@ -29,17 +31,102 @@ def mosaic_files(
     return TileFiles(layout, mosaic, "aip", shape, count, missing)
 
 
-def solve_tiles(config: Config, acquisition: str, tiles: NDArray[np.float32]) -> "TilePositions":
-    """Positions of the tiles (N, y, x) of one mosaic, from their overlaps."""
-    from opticstream_smk.mosaic import solve_positions
+def tile_signal(files: TileFiles) -> NDArray[np.float64]:
+    """(N,) mean of each tile, dB; 0 for one that is missing."""
+    means = [files[index].mean(dtype=np.float64) for index in range(len(files))]
+    return np.nan_to_num(np.array(means, np.float64))
 
-    return solve_positions(
-        tiles,
-        cells(config, acquisition),
-        overlap_percent=config.acquisition.tile_overlap_percent,
+
+# --------------------------------------------------------------------------------- positions
+def solve_tiles(
+    config: Config,
+    acquisition: str,
+    mosaics: Sequence[TileFiles],
+    template_px: NDArray[np.float64] | None = None,
+) -> "TilePositions":
+    """Positions of the tiles of one mosaic, or of several together, from their overlaps.
+
+    Parameters
+    ----------
+    mosaics
+        One or more of the same acquisition.
+    template_px
+        (N, 2) y, x: where tiles are expected (of a single mosaic); None leaves it to the stage
+        model.
+    """
+    from opticstream_smk.mosaic import solve_jointly, solve_positions
+
+    grid, overlap = cells(config, acquisition), config.acquisition.tile_overlap_percent
+    if len(mosaics) > 1:
+        return solve_jointly(mosaics, grid, overlap_percent=overlap)
+    return solve_positions(mosaics[0], grid, overlap_percent=overlap, prior_px=template_px)
+
+
+# ------------------------------------------------------------------------------------ verdict
+def configured_limits(config: Config) -> "Limits":
+    """When the configuration has solved positions doubted."""
+    from opticstream_smk.mosaic import Limits
+
+    quality = config.mosaic.quality
+    return Limits(**quality.model_dump(exclude={"action"}))
+
+
+def quality_params(config: Config) -> dict[str, Any]:
+    """Values of ``mosaic.quality`` that a stage reads; only those that are not the default.
+
+    So the parameters of what was solved before there was a verdict are still the same.
+    """
+    changed = config.mosaic.quality.model_dump(mode="json", exclude_defaults=True)
+    return {"quality": changed} if changed else {}
+
+
+def refuse_failed(config: Config, verdict: "Verdict", where: str, edges: Path, redo: str) -> None:
+    """Fail where the verdict and the configuration say so.
+
+    Parameters
+    ----------
+    edges
+        The table of the overlaps, already written: it shows what is wrong.
+    redo
+        How it is solved anew with other settings.
+
+    Raises
+    ------
+    QualityError
+        Names what was found, and what to do.
+    """
+    if verdict.level != "fail" or config.mosaic.quality.action != "fail":
+        return
+    raise QualityError(
+        f"{where}: the positions of its tiles cannot be trusted: {' '.join(verdict.reasons)} "
+        f"Expected no more than the second limits of mosaic.quality. {edges} has every overlap. "
+        "Compare the tiles' aip maps with the grid and acquisition.tile_overlap_percent; "
+        "mosaic.template_slice takes the template from another slice, mosaic.quality.action: warn "
+        f"goes on all the same. {redo}"
     )
 
 
+def remaining_limits(limits: "Limits") -> "Limits":
+    """Limits of what has no warning of its own."""
+    never = (None, None)
+    return replace(limits, max_islands=never, max_strangers=never)
+
+
+def stranger_warning(found: "TilePositions", mosaics: Sequence[int], then: str = "") -> list[str]:
+    """Tiles that do not belong where they are; ``then`` is what else to type after mending."""
+    strangers = images_where(found.is_stranger)
+    if not strangers:
+        return []
+    redo = " and ".join(f"`optic-trigger redo --from scan --mosaic {m}`" for m in mosaics)
+    return [
+        f"mosaic {', '.join(f'{m:03d}' for m in mosaics)}: images {image_list(strangers)} show "
+        "tissue that matches none of their neighbours; expected overlaps that agree. Most likely "
+        "files are swapped or from another place: compare them with the acquisition's log, put "
+        f"right what is wrong, then {redo}{then}"
+    ]
+
+
+# ------------------------------------------------------------------------------------ records
 def edge_numbers(found: "TilePositions") -> dict[str, Any]:
     """What the flag says about the overlaps."""
     edges = found.edges
@@ -59,19 +146,6 @@ def edge_numbers(found: "TilePositions") -> dict[str, Any]:
 def rounded(value: Any) -> float | None:
     """A number as flags have it; None stays None."""
     return None if value is None else round(float(value), 4)
-
-
-def stranger_warning(found: "TilePositions", mosaic: int, then: str) -> list[str]:
-    """Tiles that do not belong where they are; ``then`` is what to type after mending."""
-    strangers = images_where(found.is_stranger)
-    if not strangers:
-        return []
-    return [
-        f"mosaic {mosaic:03d}: images {image_list(strangers)} show tissue that matches none of "
-        "their neighbours; expected overlaps that agree. Most likely files are swapped or from "
-        "another place: compare them with the acquisition's log, put right what is wrong, then "
-        f"`optic-trigger redo --from scan --mosaic {mosaic}`{then}"
-    ]
 
 
 def images_where(chosen: NDArray[np.bool_]) -> list[int]:

@@ -52,6 +52,12 @@ def test_usage_errors_exit_with_2(tmp_path):
     missing = run("optic-stage", "process_tiles", "--mosaic", 1, cwd=tmp_path)
     assert missing.returncode == 2
     assert "--batch" in missing.stderr
+    either = run("optic-stage", "solve_coordinates", cwd=tmp_path)
+    assert either.returncode == 2
+    assert "needs --acquisition or --mosaic" in either.stderr
+    both = run("optic-stage", "solve_coordinates", "--mosaic", 1, "--acquisition", "normal")
+    assert both.returncode == 2
+    assert "not both" in both.stderr
     nothing = run("optic-trigger", "status", cwd=tmp_path)
     assert nothing.returncode == 2
     assert "config/project.yaml" in nothing.stderr

@@ -140,3 +140,20 @@ def test_three_ways_to_name_a_configuration(tmp_path, monkeypatch):
     assert find_config(default, root=tmp_path) == default
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         find_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"template_slice": 1, "template_slices": [1, 2]}, "both set; expected one"),
+        ({"template_slices": [2, 2]}, "names a slice twice"),
+        ({"template_slices": [0]}, "greater than or equal to 1"),
+        ({"coordinates": "copy"}, "'reuse', 'refine' or 'every_slice'"),
+        ({"drift_limit_px": 0}, "greater than 0"),
+        ({"quality": {"min_anchored_share": [1.5, 0.5]}}, "less than or equal to 1"),
+    ],
+)
+def test_coordinates_that_cannot_be_solved_so(tmp_path, values, message):
+    content = {**small_values(), "mosaic": values}
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, content))

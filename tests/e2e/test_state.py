@@ -3,7 +3,7 @@ import json
 
 def test_show(finished_session):
     text = finished_session.trigger("state show", "--mosaic", 1).stdout
-    assert text.startswith("mosaic 001: done  stitched ")
+    assert text.startswith("mosaic 001: done  coordinates ")
     assert "mosaic 001 batch 003: done" in text
     report = json.loads(
         finished_session.trigger("state show", "--slice", 1, "--format", "json").stdout

@@ -53,7 +53,7 @@ def solve(phantom, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             nifti.write_image(path, tile, nifti.Geometry((0.01, 0.01, 0.0025)))
         plan = SimpleNamespace(
-            template_mosaic=lambda _acquisition: mosaic,
+            template_mosaics=lambda _acquisition: (mosaic,),
             accept_missing=lambda _mosaic: [],
             images=lambda _mosaic: range(1, 13),
             slice=lambda number: (number + 1) // 2,

@@ -25,7 +25,7 @@ def solve(make_config, tmp_path):
     )
     layout = ProjectLayout(tmp_path / "project")
     plan = SimpleNamespace(
-        template_mosaic=lambda _acquisition: 1,
+        template_mosaics=lambda _acquisition: (1,),
         accept_missing=lambda _mosaic: [],
         images=lambda _mosaic: range(1, 17),
         slice=lambda _mosaic: 1,

@@ -41,7 +41,8 @@ class Project:
     def stitch(self, *missing):
         for batch in self.plan.ready_batches(1):
             self.add(Place("batch", 1, 1, batch), "processed")
-        self.add(Place("mosaic", 1, 1), "stitched", tiles={"missing": missing})
+        for state in ("coordinates", "stitched"):
+            self.add(Place("mosaic", 1, 1), state, tiles={"missing": missing})
         self.add(Place("slice", 1), "registered")
 
     def present(self):
@@ -149,7 +150,7 @@ def test_undo_withdraws_what_was_made_because_of_it(project):
     project.stitch(4, 5, 6)
     opened = reopen_mosaic(project.config, 1)
     assert {os.path.basename(path) for path in opened.withdrawn} == {  # noqa: PTH119
-        "mosaic-01.closed", "mosaic-01.stitched", "slice-01.registered",
+        "mosaic-01.closed", "mosaic-01.coordinates", "mosaic-01.stitched", "slice-01.registered",
         "batch-002.ready", "batch-002.processed",
     }  # fmt: skip
     assert project.present() == ["batch-001.processed", "batch-001.ready"]
@@ -166,7 +167,12 @@ def test_nothing_left_to_close_names_undo(project, write_raw):
 
 
 @pytest.mark.parametrize(
-    "busy", ["mosaic-01/state/mosaic-01.stitched", "state/slice-01.registered"]
+    "busy",
+    [
+        "mosaic-01/state/mosaic-01.coordinates",
+        "mosaic-01/state/mosaic-01.stitched",
+        "state/slice-01.registered",
+    ],
 )
 def test_what_is_being_made_is_waited_for(project, busy):
     project.acquire(1, 2, 3)
@@ -268,6 +274,31 @@ def test_doctor_withdraws_what_was_stitched_by_a_close_that_has_gone(project):
     found = findings(project)["mosaic-01.stitched"]
     assert "is missing" in found.problem
     assert found.withdraw == (Place("mosaic", 1, 1), "stitched")
+
+
+def test_coordinates_without_other_tiles_are_withdrawn_though_nothing_is_stitched(project):
+    project.acquire(1, 2, 3)
+    close_mosaic(project.config, 1)
+    project.add(Place("mosaic", 1, 1), "coordinates", tiles={"missing": (4, 5)})
+    closed = close_mosaic(project.config, 1)
+    assert [path.rpartition("/")[2] for path in closed.withdrawn] == ["mosaic-01.coordinates"]
+
+
+def test_doctor_misses_the_coordinates_of_what_was_stitched_by_them(project):
+    project.acquire(1, 2, 3)
+    close_mosaic(project.config, 1)
+    project.add(Place("tilemap", acquisition="normal"), "solved")
+    for batch in (1, 2):
+        project.add(Place("batch", 1, 1, batch), "processed")
+    project.add(Place("mosaic", 1, 1), "stitched")
+    # An earlier version stitched without them, and did not say by which template.
+    assert "mosaic-01.stitched" not in findings(project)
+    project.add(Place("mosaic", 1, 1), "stitched", extra={"template": "tilemap-normal.j2"})
+    found = findings(project)["mosaic-01.stitched"]
+    assert "mosaic-01.coordinates is missing" in found.problem
+    assert found.withdraw == (Place("mosaic", 1, 1), "stitched")
+    project.add(Place("mosaic", 1, 1), "coordinates")
+    assert "mosaic-01.stitched" not in findings(project)
 
 
 def test_tiles_that_came_after_all_are_reported_and_not_entered(project, write_raw):
