@@ -44,8 +44,8 @@ def find_rise(
     shape
         z, y, x of the volume.
     sigma_px
-        Gaussian smoothing of the volume before the search, voxels on each axis. Missing voxels have
-        no weight in it.
+        Gaussian smoothing of the volume before the search, voxels on each axis. Missing voxels, and
+        A-lines of one value (masked, or not covered), have no weight in it.
     median_px
         Side of a median filter of the map, odd; 1 for none. A-lines without a surface stay so.
     top_px, top_threshold
@@ -70,7 +70,7 @@ def find_rise(
     for rows, columns in _blocks(depth, height, width, halo):
         outer_y, inner_y = _with_halo(rows, halo, height)
         outer_x, inner_x = _with_halo(columns, halo, width)
-        block = read(outer_y, outer_x)
+        block = _without_flat(read(outer_y, outer_x))
         top = _is_bright(block, top_px, top_threshold)
         found = np.where(top, np.float32(0), _rise(_smooth(block, sigma_px)))
         surface[rows, columns] = found[inner_y, inner_x]
@@ -106,6 +106,13 @@ def _with_halo(inner: slice, halo: int, length: int) -> tuple[slice, slice]:
     first = max(inner.start - halo, 0)
     outer = slice(first, min(inner.stop + halo, length))
     return outer, slice(inner.start - first, inner.stop - first)
+
+
+def _without_flat(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A-lines of one value are filled: they would lend their neighbours an edge, and take one."""
+    # Both pass over NaN, and are NaN where there is nothing else.
+    is_flat = ~(np.fmax.reduce(block, axis=0) > np.fmin.reduce(block, axis=0))
+    return np.where(is_flat, np.float32(np.nan), block) if is_flat.any() else block
 
 
 def _smooth(block: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:

@@ -98,6 +98,14 @@ def test_missing_voxels_do_not_rise(surface):
     assert (found[:, WIDTH // 2 :] == 0).all()
 
 
+def test_masked_lines_neither_take_nor_lend_an_edge(surface):
+    volume = volume_of(surface, noise=0)
+    volume[:, :, WIDTH // 2 :] = 0
+    found = find_rise(reader(volume), volume.shape, sigma_px=2)
+    assert (found[:, WIDTH // 2 :] == 0).all()
+    assert np.abs(found[:, : WIDTH // 2] - surface[:, : WIDTH // 2]).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
