@@ -103,7 +103,9 @@ def adopt_positions(
         positions_px=positions - positions.min(axis=0),
         is_anchored=is_anchored,
         island=np.where(is_anchored, labels, -1),
-        is_stranger=find_strangers(len(grid), pairs, edges["has_content"], edges["used"]),
+        # A tile that was not linked has not been compared with its neighbours.
+        is_stranger=is_anchored
+        & find_strangers(len(grid), pairs, edges["has_content"], edges["used"]),
         edges=edges,
         stage=stage,
     )

@@ -163,6 +163,20 @@ def test_a_tile_that_was_linked_wrongly_is_named(phantom):
 def test_tissue_that_was_not_linked_is_judged(phantom):
     given = phantom.true.copy()
     given[[0, 4, 5, 9]] = 0
-    verdict = judge_positions(adopt_of(phantom, given))
+    solved = adopt_of(phantom, given)
+    assert not solved.is_stranger.any()  # they were compared with nothing
+    verdict = judge_positions(solved)
     assert verdict.level == "warn"
     assert "4 of 12 tiles with tissue are not linked by content (1, 5, 6, 10)" in verdict.reasons[0]
+
+
+def test_a_missing_tile(phantom):
+    tiles = phantom.tiles.copy()
+    tiles[5] = np.nan
+    given = phantom.true.copy()
+    given[5] = 0
+    solved = adopt_of(phantom, given, tiles)
+    assert np.flatnonzero(~solved.is_anchored).tolist() == [5]
+    assert not solved.is_stranger.any()
+    assert judge_positions(solved).level == "ok"
+    assert position_errors(solved.positions_px, phantom.true)[5] < 4
