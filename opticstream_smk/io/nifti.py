@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from opticstream_smk.errors import CorruptInputError, IncompleteInputError
 from opticstream_smk.io import throttle
 from opticstream_smk.io.atomic import write_with
+from opticstream_smk.io.direct import DirectRefusedError, DirectRows, write_at
 
 NIFTI1_LONGEST_AXIS = 32767  # dim is int16
+# Bytes of a depth from which on a volume is written past the page cache.
+_DIRECT_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def _image(array_xyz: NDArray[Any], geometry: Geometry, description: str) -> Any
 class VolumeWriter:
     """An (X, Y, Z) float32 file that is written some B-lines at a time.
 
+    Large volumes go past the page cache where the file system can do that; the files are the same.
+
     Parameters
     ----------
     path
@@ -98,28 +103,37 @@ class VolumeWriter:
         image.header.set_slope_inter(1, 0)
         image.header["magic"] = image.header.single_magic
         header = image.header.binaryblock.ljust(int(image.header["vox_offset"]), b"\0")
-        self._alines, self._blines, _ = shape
+        alines, blines, depth = shape
+        self._bline_bytes, self._depth_bytes = 4 * alines, 4 * alines * blines
         self._offset = len(header)
         self._file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
-        _write_at(self._file, header, 0)
+        self._direct: DirectRows | None = None
+        try:
+            if self._depth_bytes >= _DIRECT_BYTES:
+                with contextlib.suppress(DirectRefusedError):
+                    self._direct = DirectRows(path, header, depth, self._depth_bytes)
+            if self._direct is None:
+                write_at(self._file, memoryview(header), 0)
+        except BaseException:
+            self.close()
+            raise
 
-    def write(self, start: int, stop: int, block: NDArray[Any]) -> None:
-        """Write B-lines from `block` (Z, n, X), whose rows n are adjacent in memory."""
-        for z, plane in enumerate(block):
-            place = (z * self._blines + start) * self._alines
-            _write_at(self._file, plane[: stop - start], self._offset + 4 * place)
+    def write(self, start: int, stop: int, block: NDArray[np.float32]) -> None:
+        """Write the B-lines that follow those before from `block` (Z, n, X), contiguous."""
+        lines = block.reshape(len(block), -1).view(np.uint8)
+        lines = lines[:, : (stop - start) * self._bline_bytes]
+        if self._direct is not None:
+            self._direct.write(start * self._bline_bytes, lines)
+            return
+        for z, plane in enumerate(lines):
+            place = self._offset + z * self._depth_bytes + start * self._bline_bytes
+            write_at(self._file, plane.data, place)
 
     def close(self) -> None:
         """Close the file."""
+        if self._direct is not None:
+            self._direct.close()
         os.close(self._file)
-
-
-def _write_at(file: int, content: Any, offset: int) -> None:
-    left = _bytes(content)
-    while left:
-        # Fewer bytes are written where the disk is nearly full; the next call says so.
-        written = os.pwrite(file, left, offset)
-        left, offset = left[written:], offset + written
 
 
 def _bytes(content: Any) -> memoryview:

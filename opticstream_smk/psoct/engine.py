@@ -34,9 +34,9 @@ VolumeBlock: TypeAlias = tuple[NDArray[np.float32], ...]
 
 # B-lines read at a time, at least; 23 MB of a tile of 350 A-lines.
 _GIVEN_ROWS = 8
-# Bytes of a volume that are adjacent in its file: a depth of a block. Shorter ones cost more calls
-# than copying, longer ones more memory.
-_RUN_BYTES = 40_000
+# Bytes of a volume that are adjacent in its file: a depth of a block. Shorter ones take the disk
+# longer, longer ones more memory.
+_RUN_BYTES = 120_000
 
 
 class BlineSource(Protocol):
@@ -85,15 +85,18 @@ class ComplexEngine:
         toolbox_quirks: bool = False,
         threads: int = 1,
     ) -> None:
-        self._blines, _, alines, samples = shape
-        self._given_rows, self._made_rows = _rows(self._blines, 4 * alines, threads)
-        block = (depth_samples(samples), self._made_rows, 4 * alines)
-        self._made = [np.empty(block, np.float32) for _ in range(2)]
+        blines, _, alines, samples = shape
+        self._given_rows, made_rows = _rows(blines, 4 * alines, threads)
+        block = (depth_samples(samples), made_rows, 4 * alines)
         self._given: list[Array] = []
-        self._compute = [
-            partial(_stack, transform)
-            for transform in _transforms(calibration, shape, toolbox_quirks, threads)
-        ]
+        self._transforms = _transforms(calibration, shape, toolbox_quirks, threads)
+        self._work = BlockWork[Array, Array](
+            blines=blines,
+            given_rows=self._given_rows,
+            made_rows=made_rows,
+            made=[np.empty(block, np.float32) for _ in range(2)],
+            threads=threads,
+        )
 
     def run(self, source: BlineSource, write: Callable[[int, int, Array], None]) -> None:
         """Process a tile.
@@ -103,21 +106,24 @@ class ComplexEngine:
         source
             Spectra (n, 2, X, N) uint16 of some B-lines.
         write
-            ``write(start, stop, stack)`` gets (Z, n, 4X) float32 of some B-lines, valid until it
-            returns.
+            ``write(start, stop, stack)`` gets (Z, n, 4X) float32 of some B-lines, in their order,
+            valid until it returns.
+        """
+        self.start(source, write)()
+
+    def start(
+        self, source: BlineSource, write: Callable[[int, int, Array], None]
+    ) -> Callable[[], None]:
+        """Compute a tile as `run` does; what is returned waits until it is written.
+
+        The next may be started before, by the same thread.
         """
         self._given = self._given or [source.buffer(self._given_rows) for _ in range(2)]
-        BlockWork(
-            blines=self._blines,
-            given_rows=self._given_rows,
-            made_rows=self._made_rows,
-            given=self._given,
-            made=self._made,
-            read=source.read,
-            compute=self._compute,
-            finish=lambda *_: None,
-            write=write,
-        ).run()
+
+        def compute(thread: int, spectra: Array, row: int, made: Array, at: int, _y: int) -> None:
+            _stack(self._transforms[thread], spectra, row, made, at)
+
+        return self._work.start(self._given, source.read, compute, write)
 
 
 class TileEngine:
@@ -146,14 +152,19 @@ class TileEngine:
         self._shape = alines, blines, depth = shape
         self._options = settings.enface_options()
         self._makers = makers
-        self._given_rows, self._made_rows = _rows(blines, alines, len(makers))
+        self._given_rows, made_rows = _rows(blines, alines, len(makers))
         # What smooths along B-lines needs the whole tile.
         if whole or self._options.needs_neighbours:
-            self._made_rows = blines
-        self._made = [
-            _volumes(depth, self._made_rows, alines)
-            for _ in range(2 if self._made_rows < blines else 1)
-        ]
+            made_rows = blines
+        self._work = BlockWork[Array, VolumeBlock](
+            blines=blines,
+            given_rows=self._given_rows,
+            made_rows=made_rows,
+            made=[
+                _volumes(depth, made_rows, alines) for _ in range(2 if made_rows < blines else 1)
+            ],
+            threads=len(makers),
+        )
         self._given: list[Array] = []
         self._surface = settings.surface()
         self._searchers = [self._surface.searcher(alines, depth) for _ in makers]
@@ -202,9 +213,21 @@ class TileEngine:
             Spectra (n, 2, X, N) uint16 or complex tile (Z, n, 4X) float32 of some B-lines.
         write
             ``write(start, stop, volumes)`` gets dBI, R3D, O3D, each (Z, n, X) float32, of some
-            B-lines, valid until it returns.
+            B-lines, in their order, valid until it returns.
         look
             ``look(thread, volumes, row)`` sees each B-line while it is in the cache.
+        """
+        return self.start(source, write, look)()
+
+    def start(
+        self,
+        source: BlineSource,
+        write: Callable[[int, int, VolumeBlock], None],
+        look: Callable[[int, VolumeBlock, int], None] = lambda *_: None,
+    ) -> Callable[[], TileMaps]:
+        """Compute a tile as `run` does; what is returned waits until it is written.
+
+        The next may be started before, by the same thread.
         """
         alines, blines, depth = self._shape
         given = self._surface.given
@@ -241,19 +264,18 @@ class TileEngine:
             for kept, volume in zip(self._waiting, made, strict=True):
                 kept[:, 0] = volume[:, stop - 1 - start]
 
+        def store(start: int, stop: int, made: VolumeBlock) -> None:
+            finish(start, stop, made)
+            write(start, stop, made)
+
         self._given = self._given or [source.buffer(self._given_rows) for _ in range(2)]
-        BlockWork(
-            blines=blines,
-            given_rows=self._given_rows,
-            made_rows=self._made_rows,
-            given=self._given,
-            made=self._made,
-            read=source.read,
-            compute=[partial(compute, thread) for thread in range(len(self._makers))],
-            finish=finish,
-            write=write,
-        ).run()
-        return TileMaps(surface, enface)
+        stored = self._work.start(self._given, source.read, compute, store)
+
+        def maps() -> TileMaps:
+            stored()
+            return TileMaps(surface, enface)
+
+        return maps
 
 
 def _volumes(depth: int, blines: int, alines: int) -> VolumeBlock:
@@ -276,9 +298,7 @@ def _transforms(
     return [SpectralTransform(sampling, alines=alines, halve_nyquist=halve) for _ in range(threads)]
 
 
-def _stack(
-    transform: SpectralTransform, spectra: Array, row: int, made: Array, at: int, _: int
-) -> None:
+def _stack(transform: SpectralTransform, spectra: Array, row: int, made: Array, at: int) -> None:
     from opticstream_smk.psoct.voxel_kernels import stack_of_bins
 
     stack_of_bins(*transform(spectra[row]), AUTOCORRELATION_BINS, made, at)

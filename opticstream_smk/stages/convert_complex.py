@@ -59,12 +59,13 @@ def compute(context: StageContext) -> Outcome:
         paths = {"complex": layout.complex_tile(mosaic, image)}
         size = (4 * shape[2], shape[0], depth_samples(shape[3]))
         with TileFiles(paths, size, geometry, description=description) as files:
-            engine(shape).run(source, partial(files.write, "complex"))
+            written = engine(shape).start(source, partial(files.write, "complex"))
             unchanged_raw(raw[image])  # also not while it was read
             kept = files.keep()
 
         def finish() -> dict[str, float]:
-            kept.close()
+            with kept:
+                written()
             return {}
 
         return finish

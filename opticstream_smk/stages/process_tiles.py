@@ -237,17 +237,18 @@ def _make(
     paths = {name: layout.processed_tile(context.mosaic, image, name) for name in written}
     geometry = nifti.Geometry(scan.scan_resolution_3d_mm)
     with TileFiles(paths, shape, geometry) as files:
-        made = engine.run(source, write, look)
+        computed = engine.start(source, write, look)
         check()
-        maps: dict[str, NDArray[np.floating]] = {"surf": made.surface, **made.enface}
-        for others in contents[1:]:
-            for name, content in others.items():
-                contents[0][name].merge(content)
-        _validate(context, image, {**contents[0], **maps})
         kept = files.keep()
 
     def finish() -> dict[str, float]:
-        kept.close()
+        with kept:
+            made = computed()
+            maps: dict[str, NDArray[np.floating]] = {"surf": made.surface, **made.enface}
+            for others in contents[1:]:
+                for name, content in others.items():
+                    contents[0][name].merge(content)
+            _validate(context, image, {**contents[0], **maps})
         return _write_maps(context, image, maps)
 
     return finish

@@ -79,7 +79,8 @@ def _tile_memory_mb(config: Config) -> int:
     # Two blocks of each; `psoct.engine` says how many B-lines they have.
     rows = -(-8 // threads) * threads
     read = 2 * rows * alines * max(2 * counts * scan.illuminations, 16 * depth)
-    written = 2 * 3 * depth * (40_000 + rows * 4 * alines)
+    # Of each depth also the pages at both ends.
+    written = 2 * 3 * depth * (120_000 + rows * 4 * alines + 2 * 4096)
     scratch = threads * alines * (12 * counts + 16 * depth)
     total = read + written + scratch
     smoothed = processing.biref_method not in ("", "legacy", "fft")

@@ -14,14 +14,15 @@ from opticstream_smk.io.atomic import atomic_path, write_error
 class TileFiles:
     """Float32 files (X, Y, Z) that are written some B-lines at a time.
 
-    They have temporary names until `finish`; without it nothing is left behind. Use as a context
-    around the writing:
+    They have temporary names until all is well; else nothing is left behind. Use as a context
+    around the writing, or hand what is left of it on:
 
         with TileFiles({"dBI": path}, shape, geometry) as files:
             ... files.write("dBI", start, stop, block) ...
-            finish = files.keep()
+            kept = files.keep()
         ...
-        finish()
+        with kept:
+            ... files.write("dBI", start, stop, block) ...
 
     Raises
     ------
@@ -64,7 +65,7 @@ class TileFiles:
             raise write_error(self._paths[name], error) from error
 
     def keep(self) -> ExitStack:
-        """Take the files out of this context: closing what is returned syncs and names them."""
+        """Take the files out of this context, into the one that is returned."""
         return self._stack.pop_all()
 
     def __exit__(self, *raised: Any) -> None:
