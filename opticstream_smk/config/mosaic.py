@@ -9,6 +9,11 @@ from opticstream_smk.config.fiji import FijiSection
 from opticstream_smk.config.section import Section
 from opticstream_smk.naming import TILTED
 
+Placement = Literal["rounded", "subpixel"]
+Threshold = float | Literal["auto"]
+# Of the groups that record PS-OCT of human brain so; dB of the instrument's own scale.
+USUAL_THRESHOLD_NORMAL = 60.0
+USUAL_THRESHOLD_TILTED = 55.0
 StitchModality = Literal["aip", "mip", "ret", "ori", "biref", "surf", "mus", "mus_confidence"]
 
 
@@ -100,12 +105,42 @@ class MosaicSection(Section):
         description="Tiles that a mosaic may lack. A batch that stays incomplete for "
         "watch.incomplete_timeout_s is then processed without them; 0 waits for every tile.",
     )
-    mask_threshold_normal: float = Field(
-        default=60.0, description="Tissue is where the smoothed AIP of a normal mosaic exceeds it."
+    flat_field: bool = Field(
+        default=False,
+        description="Take the shading that all tiles share off AIP and MIP. It is found from the "
+        "overlaps of tissue; the brightest place of a tile keeps its dB, the others gain.",
     )
-    mask_threshold_tilted: float = Field(default=55.0, description="The same for tilted mosaics.")
+    placement: Placement = Field(
+        default="rounded",
+        description="`rounded`: tiles lie at the nearest whole pixel. `subpixel`: they are moved "
+        "by the rest first, which takes interpolation.",
+    )
+    mask_threshold_normal: Threshold = Field(
+        default=USUAL_THRESHOLD_NORMAL,
+        description="Tissue is where the smoothed AIP of a normal mosaic exceeds it, dB. `auto`: "
+        "between background and tissue of each mosaic; where these cannot be told apart, "
+        f"{USUAL_THRESHOLD_NORMAL:g}, with a warning.",
+    )
+    mask_threshold_tilted: Threshold = Field(
+        default=USUAL_THRESHOLD_TILTED,
+        description=f"The same for tilted mosaics (`auto`: {USUAL_THRESHOLD_TILTED:g}).",
+    )
     mask_sigma_px: float = Field(
         default=1.0, ge=0, le=100, description="Gaussian smoothing before the threshold."
+    )
+    mask_keep: Literal["largest", "all_above"] = Field(
+        default="largest",
+        description="`largest`: the largest connected piece of tissue. `all_above`: every piece "
+        "of at least mask_min_piece_mm2.",
+    )
+    mask_min_piece_mm2: float = Field(
+        default=0.1, ge=0, description="Smallest piece of `all_above`; less is dirt or speckle."
+    )
+    mask_fill_holes: bool = Field(
+        default=True, description="Whether holes in the tissue belong to it."
+    )
+    mask_max_hole_mm2: float | None = Field(
+        default=None, ge=0, description="Larger holes are not filled. Null: all are."
     )
     fill_value: float = Field(
         default=0.0, description="Value outside tissue (masked images) and outside tiles."
@@ -171,6 +206,11 @@ class MosaicSection(Section):
             )
         return self
 
-    def mask_threshold(self, label: str) -> float:
-        """Threshold for a mosaic of that acquisition."""
+    def mask_threshold(self, label: str) -> Threshold:
+        """Threshold for a mosaic of that acquisition, dB or `auto`."""
         return self.mask_threshold_tilted if label == TILTED else self.mask_threshold_normal
+
+
+def usual_mask_threshold(label: str) -> float:
+    """What is used for AIP where nothing better is known, dB."""
+    return USUAL_THRESHOLD_TILTED if label == TILTED else USUAL_THRESHOLD_NORMAL

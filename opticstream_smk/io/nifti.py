@@ -71,6 +71,25 @@ def _image(array_xyz: NDArray[Any], geometry: Geometry, description: str) -> Any
     return image
 
 
+def image_header(
+    shape_yx: tuple[int, int], dtype: np.dtype[Any], geometry: Geometry, *, description: str = ""
+) -> bytes:
+    """What comes before the values of an (X, Y) file: those of a (y, x) image, row by row."""
+    return _header(shape_yx[::-1], dtype, geometry, description)
+
+
+def _header(
+    shape: tuple[int, ...], dtype: np.dtype[Any], geometry: Geometry, description: str
+) -> bytes:
+    # Only the header is taken, so the values need no memory.
+    image = _image(np.broadcast_to(dtype.type(0), shape), geometry, description)
+    image.header.set_data_offset(image.header.single_vox_offset)
+    image.header.set_slope_inter(1, 0)
+    image.header["magic"] = image.header.single_magic
+    header: bytes = image.header.binaryblock
+    return header.ljust(int(image.header["vox_offset"]), b"\0")
+
+
 class VolumeWriter:
     """An (X, Y, Z) float32 file that is written some B-lines at a time.
 
@@ -97,12 +116,7 @@ class VolumeWriter:
         *,
         description: str = "",
     ) -> None:
-        # Only the header is taken, so the values need no memory.
-        image = _image(np.broadcast_to(np.float32(0), shape), geometry, description)
-        image.header.set_data_offset(image.header.single_vox_offset)
-        image.header.set_slope_inter(1, 0)
-        image.header["magic"] = image.header.single_magic
-        header = image.header.binaryblock.ljust(int(image.header["vox_offset"]), b"\0")
+        header = _header(shape, np.dtype(np.float32), geometry, description)
         alines, blines, depth = shape
         self._bline_bytes, self._depth_bytes = 4 * alines, 4 * alines * blines
         self._offset = len(header)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from opticstream_smk.errors import CorruptInputError
 from opticstream_smk.mosaic.grid import check_overlap
+from opticstream_smk.mosaic.weighted_sums import WeightedSums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
+Placement = Literal["rounded", "subpixel"]
 _Item = TypeVar("_Item", covariant=True)
 
 
@@ -86,11 +88,12 @@ def blend(
     circular: bool = False,
     mask: ArrayLike | None = None,
     fill: float = float("nan"),
+    placement: Placement = "rounded",
 ) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """Blend tiles into one image: sum(weight * tile) / sum(weight).
 
     Memory is that of the result and two to three float32 images of its size, plus one tile: tiles
-    are taken one after the other and not kept.
+    are taken one after the other and not kept. `blend_rows` needs less.
 
     Parameters
     ----------
@@ -99,7 +102,7 @@ def blend(
         ``__len__`` and ``__getitem__`` that reads tile i when asked for it, so that a mosaic of
         hundreds of tiles need not be in memory. Pixels that are not finite have no weight.
     positions_px
-        (N, 2) float (y, x) of each tile's first pixel; rounded to whole px, see `canvas_shape`.
+        (N, 2) float (y, x) of each tile's first pixel.
     overlap_percent
         Width of the ramps in percent of the tile on each axis, 0 to below 100.
     circular
@@ -110,6 +113,10 @@ def blend(
         Image of the shape of the result; where it is 0 or False the result is `fill`.
     fill
         Value of pixels that no tile covers or that are masked.
+    placement
+        "rounded": tiles lie at the nearest whole px, up to 0.5 px from their position. "subpixel":
+        tiles are moved by the rest first (`shift_image`), angles as vectors. The canvas and what
+        it covers are the same.
 
     Returns
     -------
@@ -129,67 +136,94 @@ def blend(
     """
     check_overlap(overlap_percent)
     corners = tile_corners(positions_px)
+    fractions = _fractions(positions_px, placement)
     images = _in_order(tiles, len(corners))
     first = next(images)
-    ny, nx = first.shape
-    shape, origin = canvas_shape(positions_px, (ny, nx))
+    shape, origin = canvas_shape(positions_px, first.shape)
     keep = checked_mask(mask, shape)
-    weights = ramp_weights((ny, nx), overlap_percent)
-
-    total = np.zeros(shape, dtype=np.float32)
-    # The mean of an axial angle is that of its double as a vector: x and y of it.
-    sums = [np.zeros(shape, dtype=np.float32) for _ in range(2 if circular else 1)]
+    weights = ramp_weights(first.shape, overlap_percent)
+    sums = WeightedSums(shape, circular=circular)
     placed = 0
     for image in chain([first], images):
         if placed == len(corners):
             raise ValueError(f"more than {placed} tiles for {placed} positions.")
-        if image.shape != (ny, nx):
-            raise ValueError(
-                f"tile {placed} has shape {image.shape}: expected {(ny, nx)} like the first tile."
-            )
-        y, x = corners[placed] - origin
-        window = (slice(y, y + ny), slice(x, x + nx))
-        _accumulate(image, weights, [s[window] for s in sums], total[window])
+        image = _checked(image, placed, first.shape)
+        sums.add(image, weights, corners[placed] - origin, fractions[placed])
         placed += 1
     if placed != len(corners):
         raise ValueError(f"{placed} tiles for {len(corners)} positions.")
-
-    covered = total > 0
-    if keep is not None:
-        covered &= keep
-    result = _axial_mean(*sums) if circular else _mean(sums[0], total)
-    result[~covered] = fill
+    result = sums.mean(shape[0])
+    unknown = np.isnan(result)
+    result[unknown if keep is None else unknown | ~keep] = fill
     return result, origin
 
 
-def _accumulate(
-    image: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    sums: list[NDArray[np.float32]],
-    total: NDArray[np.float32],
-) -> None:
-    missing = ~np.isfinite(image)
-    if missing.any():
-        image = np.where(missing, np.float32(0), image)
-        weights = np.where(missing, np.float32(0), weights)
-    total += weights
-    if len(sums) == 1:
-        sums[0] += weights * image
-        return
-    double = np.deg2rad(2 * image)
-    sums[0] += weights * np.cos(double)
-    sums[1] += weights * np.sin(double)
+def blend_rows(
+    tiles: _Indexed[ArrayLike],
+    positions_px: ArrayLike,
+    *,
+    overlap_percent: float,
+    circular: bool = False,
+    placement: Placement = "rounded",
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Blend tiles as `blend` does, and give the image some rows at a time, from the top.
+
+    Each tile is read once. Memory is that of the rows that one and a half tiles are high, three to
+    four times, whatever the height of the image.
+
+    Parameters
+    ----------
+    tiles
+        Sequence of N images (ny, nx); see `blend`.
+    positions_px, overlap_percent, circular, placement
+        As in `blend`.
+
+    Yields
+    ------
+    start
+        First row of the part; parts follow one another without gaps.
+    rows
+        (n, width) float32, NaN where no tile has a value. Sums are those of `blend` in another
+        order, so that the last bit may differ where more than two tiles meet.
+
+    Raises
+    ------
+    ConfigError, ValueError, CorruptInputError
+        As `blend`.
+    """
+    check_overlap(overlap_percent)
+    corners = tile_corners(positions_px)
+    fractions = _fractions(positions_px, placement)
+    if len(tiles) != len(corners):
+        raise ValueError(f"{len(tiles)} tiles for {len(corners)} positions.")
+    # Nothing above the top of a tile changes once all tiles further up were added.
+    order = np.argsort(corners[:, 0], kind="stable").tolist()
+    first = _as_image(tiles[order[0]])
+    ny = first.shape[0]
+    (height, width), origin = canvas_shape(positions_px, first.shape)
+    weights = ramp_weights(first.shape, overlap_percent)
+    corners -= origin
+    room = min(ny + -(-ny // 2), height)
+    sums = WeightedSums((room, width), circular=circular)
+    done = 0
+    for index in order:
+        image = first if index == order[0] else _as_image(tiles[index])
+        image = _checked(image, index, first.shape)
+        y, x = corners[index]
+        while y + ny - done > room:
+            ready = min(y - done, room)
+            yield done, sums.mean(ready)
+            sums.drop(ready)
+            done += ready
+        sums.add(image, weights, (y - done, x), fractions[index])
+    yield done, sums.mean(height - done)
 
 
-def _mean(weighted: NDArray[np.float32], total: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.divide(weighted, total, out=weighted, where=total > 0)
-
-
-def _axial_mean(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    angle = np.asarray(np.rad2deg(np.arctan2(y, x)) / 2, dtype=np.float32)
-    # Rounding brings up both ends of the period, which are the same orientation.
-    angle[np.abs(angle) >= 90] = 90
-    return angle
+def _fractions(positions_px: ArrayLike, placement: Placement) -> list[tuple[float, float]]:
+    positions = np.asarray(positions_px, dtype=np.float64)
+    if placement == "rounded":
+        return [(0.0, 0.0)] * len(positions)
+    return [(float(y), float(x)) for y, x in positions - np.rint(positions)]
 
 
 def _ramp(length: int, overlap_percent: float) -> NDArray[np.float64]:
@@ -224,13 +258,25 @@ def _in_order(
         items = tiles
     found = False
     for item in items:
-        image = np.asarray(item, dtype=np.float32)
-        if image.ndim != 2:
-            raise ValueError(f"a tile has shape {image.shape}: expected (ny, nx).")
         found = True
-        yield image
+        yield _as_image(item)
     if not found:
         raise ValueError(f"no tiles for {count} positions.")
+
+
+def _as_image(item: ArrayLike) -> NDArray[np.float32]:
+    image = np.asarray(item, dtype=np.float32)
+    if image.ndim != 2:
+        raise ValueError(f"a tile has shape {image.shape}: expected (ny, nx).")
+    return image
+
+
+def _checked(image: NDArray[np.float32], index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if image.shape != shape:
+        raise ValueError(
+            f"tile {index} has shape {image.shape}: expected {shape} like the first tile."
+        )
+    return image
 
 
 def checked_mask(mask: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:

@@ -177,6 +177,9 @@ def _check_intensity(
     if "aip" not in tile.products:
         return ok(name, found, **measured)
     threshold = config.mosaic.mask_threshold(tile.label)
+    if threshold == "auto":
+        # Found from a whole mosaic: one tile may be all tissue.
+        return ok(name, found, **measured)
     share = float(np.mean(aip > threshold))
     key = f"mosaic.mask_threshold_{TILTED if tile.label == TILTED else 'normal'}"
     found = f"{found}; {_percent(share)} of it is tissue by {key} {threshold:g}"

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from opticstream_smk.errors import ConfigError, CorruptInputError
 from opticstream_smk.mosaic import blend, canvas_shape, nominal_positions, snake_order
-from opticstream_smk.mosaic.blending import ramp_weights
+from opticstream_smk.mosaic.blending import blend_rows, ramp_weights
+from tests.mosaic.golden_presets import generator
 
 PAIR = [[0.0, 0.0], [0.0, 8.0]]  # two tiles of 10 px side by side, 20 % overlap
 
@@ -211,3 +212,97 @@ def test_positions_of_a_wrong_shape():
 def test_overlap_out_of_range():
     with pytest.raises(ConfigError, match="120"):
         blend(np.ones((2, 10, 10)), PAIR, overlap_percent=120)
+
+
+def scattered(count=12, shape=(30, 40), seed=0):
+    """Tiles here and there, some apart from all others, some with gaps."""
+    rng = np.random.default_rng(seed)
+    tiles = rng.normal(60, 10, (count, *shape)).astype(np.float32)
+    tiles[2, 3:9, 5:11] = np.nan
+    tiles[4] = np.nan
+    positions = rng.uniform(-20, 150, (count, 2))
+    positions[-1] = (400, 30)
+    return tiles, positions
+
+
+@pytest.mark.parametrize("placement", ["rounded", "subpixel"])
+@pytest.mark.parametrize("circular", [False, True])
+def test_rows_are_those_of_the_whole_image(circular, placement):
+    tiles, positions = scattered()
+    options = {"overlap_percent": 20, "circular": circular, "placement": placement}
+    whole, _ = blend(tiles, positions, **options)
+    lazy = LazyTiles(tiles)
+    parts = list(blend_rows(lazy, positions, **options))
+    starts = np.cumsum([0, *(len(rows) for _, rows in parts)])
+    assert [start for start, _ in parts] == starts[:-1].tolist()
+    # One and a half tiles, and each tile once.
+    assert max(len(rows) for _, rows in parts) <= 45
+    assert sorted(lazy.read) == list(range(12))
+    image = np.concatenate([rows for _, rows in parts])
+    assert image.shape == whole.shape
+    assert np.allclose(image, whole, rtol=1e-5, atol=1e-4, equal_nan=True)
+
+
+def test_rows_of_one_tile():
+    ((start, rows),) = blend_rows(np.full((1, 4, 6), 7.0), [[2.2, 3.1]], overlap_percent=20)
+    assert start == 0
+    assert np.allclose(rows, 7)
+    assert rows.shape == (4, 6)
+
+
+def test_rows_of_a_tile_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"tile 1 has shape \(10, 9\)"):
+        list(blend_rows([np.ones((10, 10)), np.ones((10, 9))], PAIR, overlap_percent=20))
+    with pytest.raises(ValueError, match="3 tiles for 2 positions"):
+        list(blend_rows(np.ones((3, 10, 10)), PAIR, overlap_percent=20))
+
+
+def wave(y, x):
+    return 50 + 10 * np.sin(y / 4) * np.cos(x / 5)
+
+
+@pytest.mark.parametrize(
+    ("placement", "least", "most"), [("rounded", 0.3, 2), ("subpixel", 0, 0.04)]
+)
+def test_subpixel_tiles_lie_where_they_belong(placement, least, most):
+    positions = np.array([[0.0, 0.0], [0.4, 30.5], [24.3, 0.25], [24.45, 30.3]])
+    grid = np.mgrid[:32, :40]
+    tiles = [wave(*(grid + p[:, None, None])) for p in positions]
+    image, origin = blend(tiles, positions, overlap_percent=20, placement=placement)
+    truth = wave(*(np.mgrid[: image.shape[0], : image.shape[1]] + np.array(origin)[:, None, None]))
+    # Of the last tile alone; at its rim the outermost pixels go on.
+    inner = np.abs(image - truth)[35:-3, 43:-3]
+    assert least <= inner.max() <= most
+
+
+def test_subpixel_keeps_canvas_coverage_and_gaps():
+    tiles, positions = scattered()
+    rounded, origin = blend(tiles, positions, overlap_percent=20)
+    subpixel, same_origin = blend(tiles, positions, overlap_percent=20, placement="subpixel")
+    assert same_origin == origin
+    assert (np.isnan(rounded) == np.isnan(subpixel)).all()
+
+
+def test_subpixel_orientation_is_moved_as_a_vector():
+    # 30 degrees a pixel, across the ends of the period.
+    tile = np.tile((np.arange(20) * 30.0 + 90) % 180 - 90, (6, 1))
+    image, _ = blend([tile], [[0, 0.25]], overlap_percent=0, circular=True, placement="subpixel")
+    expected = (np.arange(20) - 0.25) * 30
+    error = (image[3, 2:-2] - expected[2:-2] + 90) % 180 - 90
+    assert np.abs(error).max() < 1
+
+
+@pytest.mark.parametrize("placement", ["rounded", "subpixel"])
+def test_orientation_has_no_seams(placement):
+    make = generator()
+    phantom = make.make_phantom(make.preset("standard", 4, 5, 77, tile=200), modalities=("ori",))
+    image, origin = blend(
+        phantom.tiles["ori"], phantom.true, overlap_percent=20, circular=True, placement=placement
+    )
+    truth = make.reference_image(phantom.truth["ori"], origin, image.shape, axial=True)
+    window = tuple(slice(o, o + n) for o, n in zip(origin, image.shape, strict=True))
+    tissue = phantom.truth["tissue"][window]
+    residual = make.axial_residual(image, truth)
+    seams = make.seam_metric(residual, 0 * residual, phantom.true - origin, 200, mask=tissue)
+    assert seams["ratio"] <= 1.1
+    assert make.angular_error(image, truth, tissue)["mean"] < 5

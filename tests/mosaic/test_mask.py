@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from opticstream_smk.errors import QualityError
 from opticstream_smk.mosaic import make_mask
+from opticstream_smk.mosaic import mask as mask_module
 
 
 def scene():
@@ -102,3 +104,47 @@ def test_a_missing_tile_is_no_tissue_and_does_not_count_as_such():
     assert not mask[:, 50:].any()
     empty = np.full((8, 8), np.nan)
     assert not make_mask(empty, 55, unseen=np.isnan(empty)).any()
+
+
+def test_all_pieces_above_but_no_dirt():
+    mask = make_mask(scene(), 55, keep="all_above", min_piece_px=100)
+    assert mask[12:38, 12:48].all()
+    assert mask[47:53, 62:73].all()
+    assert not mask[:9].any()  # the hot pixel
+    assert make_mask(scene(), 55, keep="all_above")[5, 70]
+    assert not make_mask(scene(), 55, keep="all_above", min_piece_px=5000).any()
+
+
+def test_holes_stay_where_they_are_to():
+    hole = (slice(22, 24), slice(22, 26))
+    assert make_mask(scene(), 55)[hole].all()
+    assert not make_mask(scene(), 55, fill_holes=False)[hole].any()
+    assert not make_mask(scene(), 55, max_hole_px=20)[hole].any()
+    assert make_mask(scene(), 55, max_hole_px=80)[hole].all()
+
+
+def test_a_frame_of_tissue_encloses_everything_else():
+    image = np.full((30, 30), 70.0)
+    image[5:25, 5:25] = 40
+    assert make_mask(image, 55).all()
+
+
+@pytest.mark.parametrize("rows", [7, 16])
+def test_some_rows_at_a_time_give_the_same(monkeypatch, rows):
+    image = scene() + np.random.default_rng(1).normal(0, 8, (60, 80)).astype(np.float32)
+    image[30:33, 20:30] = np.nan
+    whole = make_mask(image, 55, sigma_px=1.5)
+    monkeypatch.setattr(mask_module, "_BAND_ROWS", rows)
+    assert (make_mask(image, 55, sigma_px=1.5) == whole).all()
+
+
+def test_auto_is_between_background_and_tissue():
+    image = scene() + np.random.default_rng(0).normal(0, 1, (60, 80)).astype(np.float32)
+    found = make_mask(image, "auto")
+    assert (found == make_mask(image, 55)).mean() > 0.99
+
+
+def test_auto_refuses_an_image_of_one_kind():
+    image = np.random.default_rng(0).normal(70, 3, (60, 80))
+    with pytest.raises(QualityError, match="two classes"):
+        make_mask(image, "auto")
