@@ -160,16 +160,24 @@ class _System:
     def solve(self) -> tuple[NDArray[np.float64], float]:
         """Coefficients of the shape, and the scatter of a block."""
         sizes = [len(values) for values in self._differences]
-        first, second = np.repeat(np.array(self._pairs), sizes, axis=0).T
+        pairs = np.array(self._pairs)
+        first, second = np.repeat(pairs, sizes, axis=0).T
+        starts = np.cumsum([0, *sizes[:-1]])
         terms = np.concatenate(self._terms, axis=1)
         differences = np.concatenate(self._differences)
-        shapes, count = len(terms), len(differences)
-        weights = np.ones(count)
-        solution: NDArray[np.float64] = np.zeros(shapes + self._tiles)
+        shapes = len(terms)
+        weights = np.ones(len(differences))
+        solution = np.zeros(shapes + self._tiles, np.float64)
         scatter = float(differences.std())
         for _ in range(_ROUNDS):
-            normal, right = self._normal_equations(first, second, terms, differences, weights)
-            solution = np.asarray(np.linalg.solve(normal, right), np.float64)
+            weighted = terms * weights
+            normal, right = self._equations(
+                weighted @ terms.T,
+                weighted @ differences,
+                np.add.reduceat(np.vstack([weighted, weights, weights * differences]), starts, 1),
+                pairs,
+            )
+            solution = np.asarray(np.linalg.solve(normal, right))
             levels = solution[shapes:]
             residuals = differences - solution[:shapes] @ terms - levels[first] + levels[second]
             scatter = float(1.4826 * np.median(np.abs(residuals)))
@@ -178,35 +186,30 @@ class _System:
             weights = np.asarray(inside**2)
         return solution[:shapes], scatter
 
-    def _normal_equations(
+    def _equations(
         self,
-        first: NDArray[np.int64],
-        second: NDArray[np.int64],
-        terms: NDArray[np.float64],
-        differences: NDArray[np.float64],
-        weights: NDArray[np.float64],
+        shape_normal: NDArray[np.float64],
+        shape_right: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        pairs: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        shapes, tiles = len(terms), self._tiles
+        """Normal equations; `sums` over each pair are of terms, weights and differences."""
+        shapes, tiles = len(shape_right), self._tiles
         normal = np.zeros((shapes + tiles, shapes + tiles))
         right = np.zeros(shapes + tiles)
-        weighted = terms * weights
-        normal[:shapes, :shapes] = weighted @ terms.T
-        right[:shapes] = weighted @ differences
-        for sign, tile in ((1, first), (-1, second)):
-            for row, values in enumerate(weighted):
-                normal[row, shapes:] += sign * np.bincount(tile, values, tiles)
-            right[shapes:] += sign * np.bincount(tile, weights * differences, tiles)
-            for other_sign, other in ((1, first), (-1, second)):
-                block = np.bincount(tile * tiles + other, weights, tiles**2)
-                normal[shapes:, shapes:] += sign * other_sign * block.reshape(tiles, tiles)
+        normal[:shapes, :shapes], right[:shapes] = shape_normal, shape_right
+        signs = ((1, shapes + pairs[:, 0]), (-1, shapes + pairs[:, 1]))
+        for sign, level in signs:
+            np.add.at(normal[:shapes].T, level, sign * sums[:shapes].T)
+            np.add.at(right, level, sign * sums[shapes + 1])
+            for other_sign, other in signs:
+                np.add.at(normal, (level, other), sign * other_sign * sums[shapes])
         normal[shapes:, :shapes] = normal[:shapes, shapes:].T
         # A level is no larger than scatter allows; the shape is hardly held, so that one that
         # nothing tells of is flat.
-        normal[range(shapes), range(shapes)] += 1e-5 * np.trace(normal[:shapes, :shapes]) / shapes
-        normal[range(shapes, shapes + tiles), range(shapes, shapes + tiles)] += (
-            1 / _LEVEL_TO_SCATTER**2
-        )
-        return normal, right
+        diagonal = np.full(shapes + tiles, 1 / _LEVEL_TO_SCATTER**2)
+        diagonal[:shapes] = 1e-5 * np.trace(shape_normal) / shapes
+        return normal + np.diag(diagonal), right
 
 
 def _block_means(

@@ -54,7 +54,10 @@ def _check_memory(config: Config) -> Check:
     name = "memory"
     total, limit = host_memory_mb(), host_limits(config.run).memory_mb
     tile = stage_resources(config, "process_tiles").memory_mb
-    mosaic = stage_resources(config, "stitch_enface").memory_mb
+    stages = ["solve_coordinates", "stitch_enface"]
+    if config.registration.enabled:
+        stages.append("register_slice")
+    mosaic = max(stage_resources(config, stage).memory_mb for stage in stages)
     if limit > total:
         return warning(
             name,

@@ -1,6 +1,6 @@
 """What each stage takes of a host: for snakemake's rules and for the tokens of its jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -111,12 +111,8 @@ def _archive_memory_mb(config: Config) -> int:
 
 
 def _mosaic_memory_mb(config: Config) -> int:
-    """One stitching or registration: some ten images of the whole canvas."""
-    scan = config.acquisition
-    pixels = max(
-        scan.columns(label) * scan.alines(label) * scan.rows(label) * scan.tile_size_y
-        for label in scan.labels
-    )
+    """One solution or registration: some ten images of the whole canvas."""
+    pixels = max(height * width for height, width in _canvases(config))
     return pixels * 8 * 12 // _MB + _PROGRAM_MB + 200
 
 
@@ -130,6 +126,22 @@ def _coordinates_memory_mb(config: Config) -> int:
 def _volume_memory_mb(config: Config) -> int:
     """One volume: blocks and what is left of a footprint, whatever the mosaic."""
     return config.volume.memory_mb + _PROGRAM_MB
+
+
+def _stitch_memory_mb(config: Config) -> int:
+    """Masks, labels and a JPEG of the whole canvas, 12 bytes a pixel; of images only some rows."""
+    rows = 2 * config.acquisition.tile_size_y + 256
+    return (
+        max(12 * height * width + 24 * rows * width for height, width in _canvases(config)) // _MB
+        + _PROGRAM_MB
+    )
+
+
+def _canvases(config: Config) -> Iterable[tuple[int, int]]:
+    """Height and width of the mosaics, px; as if tiles did not overlap."""
+    scan = config.acquisition
+    for label in scan.labels:
+        yield scan.rows(label) * scan.tile_size_y, scan.columns(label) * scan.alines(label)
 
 
 def _largest_raw_bytes(config: Config) -> int:
@@ -146,7 +158,7 @@ _STAGES: Mapping[str, tuple[Kind | None, Callable[[Config], int]]] = MappingProx
         "archive_batch": (None, _archive_memory_mb),
         # It correlates the tiles of a whole mosaic, which is the work of a stitching.
         "solve_coordinates": ("stitch", _coordinates_memory_mb),
-        "stitch_enface": ("stitch", _mosaic_memory_mb),
+        "stitch_enface": ("stitch", _stitch_memory_mb),
         # It reads the surfaces of a whole mosaic.
         "fit_focus": ("stitch", _mosaic_memory_mb),
         # Long, and nothing waits for it: never one of the stitchings that others wait for.

@@ -49,8 +49,10 @@ def test_memory_grows_with_the_tile_and_the_mosaic(make_config):
     )
     # Three volumes, and what smooths them.
     assert 2 * raw_mb < stage_resources(unwrapped, "process_tiles").memory_mb < 5 * raw_mb
-    canvas_mb = 22 * 16 * 350 * 350 * 8 / 2**20
-    assert 8 * canvas_mb < stage_resources(large, "stitch_enface").memory_mb < 16 * canvas_mb
+    pixels = 22 * 16 * 350 * 350 / 2**20
+    assert 64 * pixels < stage_resources(large, "solve_coordinates").memory_mb < 128 * pixels
+    # Rows of the images, not the images.
+    assert 12 * pixels < stage_resources(large, "stitch_enface").memory_mb < 32 * pixels
     for stage in ("process_tiles", "stitch_enface"):
         assert stage_resources(small, stage).memory_mb < stage_resources(large, stage).memory_mb
     packed = make_config(
