@@ -53,7 +53,8 @@ class VolumeSection(Section):
     )
     focus_signal_db: float | None = Field(
         default=None,
-        description="Tiles with a mean AIP of this and more are fitted. Null: the mask threshold.",
+        description="Tiles with a mean AIP of this and more are fitted. Null: the mask threshold "
+        "(where that is `auto`, 60 or for tilted mosaics 55).",
     )
     zarr_version: Literal[2, 3] = Field(
         default=3, description="3 writes NGFF 0.5 in shards, 2 writes NGFF 0.4."

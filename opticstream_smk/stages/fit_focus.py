@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from opticstream_smk.config import Config
+from opticstream_smk.config.mosaic import usual_mask_threshold
 from opticstream_smk.errors import (
     CorruptInputError,
     IncompleteInputError,
@@ -34,7 +35,11 @@ def params(config: Config, acquisition: str) -> Mapping[str, Any]:
 def signal_threshold(config: Config, acquisition: str) -> float:
     """Least mean AIP of a tile that is fitted, dB."""
     own = config.volume.focus_signal_db
-    return config.mosaic.mask_threshold(acquisition) if own is None else own
+    if own is not None:
+        return own
+    threshold = config.mosaic.mask_threshold(acquisition)
+    # Means of tiles are too few to find one by.
+    return usual_mask_threshold(acquisition) if threshold == "auto" else threshold
 
 
 def products(context: StageContext) -> list[Path]:

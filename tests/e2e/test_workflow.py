@@ -174,6 +174,8 @@ def test_products_are_bit_identical_when_made_again(finished, finished_session):
     finished.snakemake()
     for folder in ("mosaic-01/stitched", "registered"):
         for path in sorted((finished_session.dir / folder).iterdir()):
+            if path.name.endswith("_edges.tsv"):  # made with the coordinates
+                continue
             again = finished.dir / folder / path.name
             assert not again.samefile(path) or path.name.startswith("slice-02")
             if path.suffix != ".mat":  # its header holds the time
