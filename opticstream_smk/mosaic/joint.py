@@ -10,9 +10,8 @@ from opticstream_smk.mosaic.checks import checked_cells, checked_images, checked
 from opticstream_smk.mosaic.expected import Geometry, expect, fit_lattice
 from opticstream_smk.mosaic.matching import Matched, Offsets, match_mosaic, resolve_offsets
 from opticstream_smk.mosaic.pairs import accepted, neighbours
-from opticstream_smk.mosaic.positions import TilePositions, assemble
+from opticstream_smk.mosaic.positions import Oddities, TilePositions, assemble, find_oddities
 from opticstream_smk.mosaic.prefilter import filter_tile
-from opticstream_smk.mosaic.quality import find_strangers, overlaps_with_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,6 +70,7 @@ def solve_jointly(
     pairs = neighbours(grid)
     has_content = np.zeros(len(pairs), dtype=bool)
     is_stranger = np.zeros(len(grid), dtype=bool)
+    exchanged_with = np.full(len(grid), -1)
     each: list[Offsets] = []
     geometry: Geometry | None = None
     for number, tiles in enumerate(mosaics):
@@ -86,15 +86,15 @@ def solve_jointly(
         usable = _signal_of(signal, number, len(grid))
         usable &= np.array([tile.has_structure for tile in filtered])
         found = match_mosaic(filtered, usable, geometry, pairs, None)
-        is_used = found.weights > 0
-        shows = overlaps_with_content(filtered, found.resolution.positions, pairs, is_used)
-        is_stranger |= find_strangers(len(grid), pairs, shows, is_used)
-        has_content |= shows
+        odd = find_oddities(filtered, pairs, geometry, found)
+        is_stranger |= odd.is_stranger
+        has_content |= odd.has_content
+        exchanged_with = np.maximum(exchanged_with, odd.exchanged_with)
         each.append(found.measured)
     if geometry is None:
         raise ValueError("no mosaics: at least one is needed.")
     found = _resolve(geometry, pairs, combine_offsets(each))
-    return assemble(pairs, found, has_content=has_content, is_stranger=is_stranger)
+    return assemble(pairs, found, Oddities(has_content, is_stranger, exchanged_with))
 
 
 def combine_offsets(each: Sequence[Offsets]) -> Offsets:

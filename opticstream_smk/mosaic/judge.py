@@ -145,8 +145,8 @@ def judge_positions(
         ),
         (
             _level(numbers["strangers"], limits.max_strangers),
-            f"tiles {_numbered(found.is_stranger)} show tissue and match no "
-            "neighbour: their files may be swapped or of another place.",
+            f"tiles {_numbered(found.is_stranger)} show tissue and match no neighbour: their files "
+            f"may be of another place.{_exchanged(found)}",
         ),
     ]
     bad = [(level, reason) for level, reason in checks if level != "ok"]
@@ -163,6 +163,12 @@ def _level(value: float, limit: tuple[float | None, float | None], *, sign: int 
 
 def _rms(values: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
+
+
+def _exchanged(found: TilePositions) -> str:
+    partner = found.exchanged_with
+    pairs = [(a, b) for a, b in enumerate(partner.tolist()) if a < b]
+    return "".join(f" Tiles {a + 1} and {b + 1} look swapped." for a, b in pairs)
 
 
 def _numbered(is_named: NDArray[np.bool_]) -> str:

@@ -12,6 +12,7 @@ from opticstream_smk.mosaic.pairs import (
     Pair,
     accepted,
     match_pair,
+    outweighs,
     search_range,
     sure_offsets,
 )
@@ -119,26 +120,27 @@ def match_mosaic(
             pair = match_pair(filtered, pair, start[tile_b] - start[tile_a], search)
         pairs.append(pair)
 
-    sure = sure_offsets(pairs)
-    stage = fit_lattice(geometry, *sure)
-    expectation = expect(stage, prior, geometry, neighbours, *sure)
-    places = expectation.positions
+    expectation, stage = _expect(pairs, geometry, neighbours, prior)
+    offset = _between(expectation.positions, neighbours)
+    clear = [outweighs(*given) for given in zip(pairs, offset, expectation.scatter, strict=True)]
+    sure = [pair for pair, is_clear in zip(pairs, clear, strict=True) if is_clear]
+    expectation, stage = _expect(sure, geometry, neighbours, prior)
+    offset = _between(expectation.positions, neighbours)
     for index, pair in enumerate(pairs):
-        if pair.peak is None or pair.is_sure:
-            continue
-        offset = places[pair.tile_b] - places[pair.tile_a]
-        sigma = expectation.scatter[index]
-        pairs[index] = match_pair(filtered, pair, offset, search, sigma=sigma)
-    matched = resolve_offsets(neighbours, _offsets(pairs, expectation), expectation, stage)
+        if pair.peak is not None and not clear[index]:
+            sigma = expectation.scatter[index]
+            pairs[index] = match_pair(filtered, pair, offset[index], search, sigma=sigma)
+    measured = _offsets(pairs, expectation)
+    matched = resolve_offsets(neighbours, measured, expectation, stage)
 
     # Round a loop of the graph an offset is known better than it is expected.
     resolution = matched.resolution
+    offset = _between(resolution.positions, neighbours)
     for index, pair in enumerate(pairs):
         if pair.peak is None or matched.weights[index] > 0:
             continue
         sigma = resolution.offset_sigma(pair.tile_a, pair.tile_b) + _RESOLVED_SIGMA_FLOOR_PX
-        offset = resolution.positions[pair.tile_b] - resolution.positions[pair.tile_a]
-        pairs[index] = match_pair(filtered, pair, offset, search, sigma=sigma)
+        pairs[index] = match_pair(filtered, pair, offset[index], search, sigma=sigma)
     return resolve_offsets(neighbours, _offsets(pairs, expectation), expectation, stage)
 
 
@@ -160,6 +162,22 @@ def resolve_offsets(
     return Matched(measured, weights, resolution, stage)
 
 
+def _expect(
+    sure: Sequence[Pair],
+    geometry: Geometry,
+    neighbours: NDArray[np.int64],
+    prior: Prior | None,
+) -> tuple[Expectation, StageModel]:
+    ends, offsets = sure_offsets(sure)
+    stage = fit_lattice(geometry, ends, offsets)
+    return expect(stage, prior, geometry, neighbours, ends, offsets), stage
+
+
+def _between(positions: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    offset: NDArray[np.float64] = positions[pairs[:, 1]] - positions[pairs[:, 0]]
+    return offset
+
+
 def _offsets(pairs: Sequence[Pair], expectation: Expectation) -> Offsets:
     measured = Offsets.nowhere(len(pairs))
     for index, pair in enumerate(pairs):
@@ -167,5 +185,5 @@ def _offsets(pairs: Sequence[Pair], expectation: Expectation) -> Offsets:
             measured.shift[index] = pair.offset.shift
             measured.covariance[index] = pair.covariance(expectation.scatter[index])
             measured.ncc[index] = pair.peak.ncc
-            measured.evidence[index] = pair.peak.evidence
+            measured.evidence[index] = pair.support
     return measured

@@ -10,9 +10,9 @@ import numpy as np
 from opticstream_smk.mosaic.checks import checked_cells, checked_images, checked_signal
 from opticstream_smk.mosaic.expected import Geometry, checked_prior
 from opticstream_smk.mosaic.matching import Matched, match_mosaic
-from opticstream_smk.mosaic.pairs import neighbours
+from opticstream_smk.mosaic.pairs import neighbours, search_range
 from opticstream_smk.mosaic.prefilter import filter_tile
-from opticstream_smk.mosaic.quality import find_strangers, overlaps_with_content
+from opticstream_smk.mosaic.quality import find_exchanged, find_strangers, overlaps_with_content
 from opticstream_smk.mosaic.resolve import connected_islands
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from opticstream_smk.mosaic.prefilter import FilteredTile
     from opticstream_smk.mosaic.stage_model import StageModel
 
 EDGE_DTYPE = np.dtype(
@@ -54,7 +55,11 @@ class TilePositions:
         by the stage model only.
     is_stranger
         (N,) bool. True: the tile shows tissue towards at least two neighbours that show some as
-        well, and matches none of them. Its file is most likely that of another place.
+        well, and matches none of them, or was exchanged with another. Its file is most likely that
+        of another place.
+    exchanged_with
+        (N,) int. Index of the tile whose place this one takes and that takes its place: each
+        matches the neighbours of the other, and nothing where it is. -1 for all others.
     edges
         Structured array of `EDGE_DTYPE`, one entry per pair of neighbours in the grid:
         ``tile_a``, ``tile_b`` (0-based index into the tiles), ``dy``, ``dx`` (measured offset of b
@@ -71,6 +76,7 @@ class TilePositions:
     is_anchored: NDArray[np.bool_]
     island: NDArray[np.int64]
     is_stranger: NDArray[np.bool_]
+    exchanged_with: NDArray[np.int64]
     edges: NDArray[Any]
     stage: StageModel
 
@@ -138,23 +144,40 @@ def solve_positions(
         prior = checked_prior(geometry, pairs, prior_px, prior_sigma_px)
 
     found = match_mosaic(filtered, usable, geometry, pairs, prior)
-    positions = found.resolution.positions
+    oddities = find_oddities(filtered, pairs, geometry, found)
+    return assemble(pairs, found, oddities)
+
+
+@dataclass(frozen=True)
+class Oddities:
+    """What is odd about a mosaic, see `TilePositions` and `EDGE_DTYPE`."""
+
+    has_content: NDArray[np.bool_]
+    is_stranger: NDArray[np.bool_]
+    exchanged_with: NDArray[np.int64]
+
+
+def find_oddities(
+    filtered: Sequence[FilteredTile],
+    pairs: NDArray[np.int64],
+    geometry: Geometry,
+    found: Matched,
+) -> Oddities:
+    """Look for overlaps and tiles that should match and do not."""
     is_used = found.weights > 0
-    has_content = overlaps_with_content(filtered, positions, pairs, is_used)
-    return assemble(
-        pairs,
-        found,
-        has_content=has_content,
-        is_stranger=find_strangers(len(grid), pairs, has_content, is_used),
+    has_content = overlaps_with_content(filtered, found.resolution.positions, pairs, is_used)
+    is_anchored = np.isin(np.arange(len(filtered)), pairs[is_used])
+    exchanged_with = find_exchanged(
+        filtered, pairs, search_range(geometry.overlap), found.resolution, is_anchored
     )
+    is_stranger = find_strangers(len(filtered), pairs, has_content, is_used)
+    return Oddities(has_content, is_stranger | (exchanged_with >= 0), exchanged_with)
 
 
 def assemble(
     pairs: NDArray[np.int64],
     found: Matched,
-    *,
-    has_content: NDArray[np.bool_],
-    is_stranger: NDArray[np.bool_],
+    oddities: Oddities,
 ) -> TilePositions:
     """The result of what was found for `pairs` (P, 2)."""
     positions = found.resolution.positions
@@ -167,7 +190,7 @@ def assemble(
     edges["used"] = found.weights > 0
     variance = np.trace(found.measured.covariance, axis1=1, axis2=2) / 2
     edges["weight"] = np.where(edges["used"], found.weights / variance, 0)
-    edges["has_content"] = has_content
+    edges["has_content"] = oddities.has_content
 
     labels, sizes = connected_islands(len(positions), pairs[edges["used"]])
     is_anchored = sizes > 1
@@ -175,7 +198,8 @@ def assemble(
         positions_px=positions - positions.min(axis=0),
         is_anchored=is_anchored,
         island=np.where(is_anchored, labels, -1),
-        is_stranger=is_stranger,
+        is_stranger=oddities.is_stranger,
+        exchanged_with=oddities.exchanged_with,
         edges=edges,
         stage=found.stage,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from opticstream_smk.mosaic.correlate import overlap_slices
+from opticstream_smk.mosaic.pairs import Pair, is_clear_match, match_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from opticstream_smk.mosaic.prefilter import FilteredTile
+    from opticstream_smk.mosaic.resolve import Resolution
 
 # An overlap should match if both tiles are as strong there as all but this share of those that did.
 _WEAKEST_SHARE = 0.05
@@ -22,6 +24,16 @@ _WEAKEST_SHARE = 0.05
 _MIN_MISMATCHES = 2
 # With fewer matches it is not known how strong an overlap has to be.
 _MIN_MATCHES = 4
+
+# Tiles that are tried in each other's cells, the strongest of those that match nothing.
+_MAX_TRIED = 12
+# They are at least this strong, beside the weakest that do match.
+_TRIED_STRENGTH = 0.5
+# Evidence, nats, that several weak matches need together: 6 as for any match, and
+# the logarithm of the number of trials.
+_MIN_TOGETHER = 11.0
+# Uncertainty of a cell's place beside what the resolution says, px.
+_PLACE_SIGMA_PX = 0.5
 
 
 def overlaps_with_content(
@@ -87,6 +99,79 @@ def find_strangers(
     matches = np.zeros(n_tiles, dtype=np.int64)
     np.add.at(matches, pairs[is_used], 1)
     return np.asarray((mismatches >= _MIN_MISMATCHES) & (matches == 0))
+
+
+def find_exchanged(
+    tiles: Sequence[FilteredTile],
+    pairs: NDArray[np.int64],
+    search: tuple[int, int],
+    resolution: Resolution,
+    is_anchored: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Find tiles that match nothing where they are, and do in the cells of each other.
+
+    Every one of them that shows tissue is tried in the cells of the others. Two tiles are exchanged
+    if each matches the neighbours of the other, without doubt.
+
+    Parameters
+    ----------
+    tiles
+        N prepared tiles.
+    pairs
+        (P, 2) neighbours in the grid.
+    search
+        Half width (y, x) of the search, px.
+    resolution
+        Where tiles lie.
+    is_anchored
+        (N,) tiles that match where they are.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) index of the tile that each was exchanged with, -1 for most.
+    """
+    partner = np.full(len(tiles), -1)
+    strength = np.array([float(np.mean(tile.band**2)) for tile in tiles])
+    if is_anchored.sum() < _MIN_MATCHES:
+        return partner
+    weakest = _TRIED_STRENGTH * float(np.quantile(strength[is_anchored], _WEAKEST_SHARE))
+    loose = np.flatnonzero(~is_anchored & (strength >= weakest))
+    loose = loose[np.argsort(-strength[loose], kind="stable")][:_MAX_TRIED]
+    fits = np.zeros((len(loose), len(loose)))
+    for i, tile in enumerate(loose):
+        for j, cell in enumerate(loose):
+            if i != j:
+                fits[i, j] = _matches(tiles, pairs, search, resolution, int(tile), int(cell))
+    mutual = np.minimum(fits, fits.T)
+    while mutual.max(initial=0.0) > 0:
+        both = np.array(np.unravel_index(int(np.argmax(mutual)), mutual.shape))
+        partner[loose[both]] = loose[both[::-1]]
+        mutual[both] = mutual[:, both] = 0
+    return partner
+
+
+def _matches(
+    tiles: Sequence[FilteredTile],
+    pairs: NDArray[np.int64],
+    search: tuple[int, int],
+    resolution: Resolution,
+    tile: int,
+    cell: int,
+) -> float:
+    """Evidence, nats, that `tile` belongs to the neighbours of `cell`; 0 if it is not enough."""
+    moved = {cell: tiles[tile]}
+    total, is_clear = 0.0, False
+    for a, b in pairs[(pairs == cell).any(axis=1)].tolist():
+        if tile in (a, b):
+            continue
+        sigma = resolution.offset_sigma(a, b) + _PLACE_SIGMA_PX
+        expected = resolution.positions[b] - resolution.positions[a]
+        both = [moved.get(a, tiles[a]), moved.get(b, tiles[b])]
+        found = match_pair(both, Pair(0, 1), expected, search, sigma=sigma)
+        total += found.support
+        is_clear |= is_clear_match(found)
+    return total if is_clear or total >= _MIN_TOGETHER else 0.0
 
 
 def _strength(

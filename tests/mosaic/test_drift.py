@@ -92,7 +92,7 @@ def test_tissue_that_matches_nowhere_is_a_failure(phantom):
         ("max_islands", (0, None), "1 groups"),
         ("min_anchored_share", (1.1, None), "0 of 15"),
         ("max_rejected_share", (-0.1, None), "0 of 22"),
-        ("max_strangers", (-1, None), "swapped"),
+        ("max_strangers", (-1, None), "another place"),
     ],
 )
 def test_every_limit_warns_and_fails(solved, field, limit, reason):
@@ -112,3 +112,4 @@ def test_tiles_are_named_as_the_microscope_counts_them(phantom):
     verdict = judge_positions(found, signal=np.ones(15, dtype=bool))
     assert verdict.level == "warn"
     assert any("tiles 2, 14 show tissue and match no" in reason for reason in verdict.reasons)
+    assert any("Tiles 2 and 14 look swapped" in reason for reason in verdict.reasons)

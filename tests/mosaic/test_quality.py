@@ -7,6 +7,7 @@ import pytest
 
 from opticstream_smk.mosaic import snake_order, solve_positions
 from opticstream_smk.mosaic.grid import GRID_TYPES
+from tests.mosaic.golden_presets import make_golden
 from tests.mosaic.phantom import make_phantom, position_errors
 
 ORDERS = [f"{v}-{h}" for v, h in itertools.product(("up", "down"), ("left", "right"))]
@@ -20,6 +21,7 @@ def phantom():
 def test_nothing_is_wrong_with_a_good_mosaic(phantom):
     result = solve_positions(phantom.tiles, phantom.cells, overlap_percent=25)
     assert not result.is_stranger.any()
+    assert (result.exchanged_with == -1).all()
     assert result.edges["used"].all()
 
 
@@ -29,12 +31,35 @@ def test_swapped_tiles_are_found(phantom, swapped):
     tiles[list(swapped)] = tiles[list(swapped[::-1])]
     result = solve_positions(tiles, phantom.cells, overlap_percent=25)
     assert np.flatnonzero(result.is_stranger).tolist() == sorted(swapped)
+    assert result.exchanged_with[list(swapped)].tolist() == list(swapped[::-1])
+    assert (np.delete(result.exchanged_with, swapped) == -1).all()
     assert not result.is_anchored[list(swapped)].any()
     others = np.setdiff1d(np.arange(16), swapped)
     errors = position_errors(result.positions_px, phantom.true, others)
     assert errors[others].max() < 1
     # They lie where the stage went, which is irregular by 1.5 px a tile.
     assert errors.max() < 8
+
+
+def test_tiles_that_were_moved_round_are_strangers_but_not_exchanged(phantom):
+    tiles = phantom.tiles.copy()
+    tiles[[0, 5, 10]] = tiles[[5, 10, 0]]
+    result = solve_positions(tiles, phantom.cells, overlap_percent=25)
+    assert np.flatnonzero(result.is_stranger).tolist() == [0, 5, 10]
+    assert (result.exchanged_with == -1).all()
+
+
+def test_swapped_tiles_at_the_outline_of_the_tissue_are_found():
+    """Two corners, which show too little of it towards their neighbours to be strangers alone."""
+    mosaic = make_golden("standard", 4, 5, seed=1005, tile_px=240)
+    swapped = [19, 0]
+    tiles = mosaic.tiles.copy()
+    tiles[swapped] = tiles[swapped[::-1]]
+    result = solve_positions(tiles, mosaic.cells, overlap_percent=20)
+    assert result.exchanged_with[swapped].tolist() == swapped[::-1]
+    assert np.flatnonzero(result.is_stranger).tolist() == sorted(swapped)
+    intact = solve_positions(mosaic.tiles, mosaic.cells, overlap_percent=20)
+    assert not intact.is_stranger.any()
 
 
 def test_empty_and_missing_tiles_are_no_strangers(phantom):

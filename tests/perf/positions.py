@@ -1,14 +1,14 @@
 """Tile positions: how far from the truth, and at what cost.
 
 Mosaics of the reference generator in several sizes and overlaps, seeds that it does not ship.
-An island of tiles that no content links to the rest can only lie where the stage went: it is
-counted, and left out of the error. Then 20 x 20 tiles of 350 px: CPU seconds without reading
-files, and times the bare FFTs that correlate the overlaps of the same pairs, in the same run.
+Errors are given over all tiles with tissue, and without islands: tiles that no content links to
+the rest can only lie where the stage went. The limits are held against the latter. Then 20 x 20
+tiles of 350 px: CPU seconds without reading files, and times the bare FFTs that correlate the
+overlaps of the same pairs, in the same run.
 """
 
 import sys
 import time
-from statistics import median
 
 import numpy as np
 from scipy import fft
@@ -31,28 +31,31 @@ NEVER_PX = 3.0
 
 def accuracy() -> bool:
     print(
-        f"{'preset':10} {'median':>8} {'limit':>6} {'worst':>8} {'limit':>6} {'tile':>6}  islands"
+        f"{'':10} {'without islands':^36} {'all tiles with tissue':^24} tiles in\n{'preset':10} "
+        f"{'median':>8} {'limit':>6} {'worst':>7} {'limit':>6} {'tile':>6} {'median':>8} "
+        f"{'worst':>7} {'tile':>6}  islands"
     )
     is_good = True
     for preset, (median_limit, worst_limit) in LIMITS_PX.items():
-        errors, farthest, islands = [], 0.0, 0
+        linked, whole, islands = [], [], 0
         for seed in SEEDS:
             rows, columns, tile_px, overlap = SIZES[seed % len(SIZES)]
             mosaic = make_golden(preset, rows, columns, seed=seed, tile_px=tile_px, overlap=overlap)
             found = solve_positions(
                 mosaic.tiles, mosaic.cells, overlap_percent=mosaic.overlap_percent
             )
-            linked = ~mosaic.is_weak & (found.island == 0)
-            islands += bool((~mosaic.is_weak & (found.island != 0)).any())
-            rms, worst_tile = error_px(found.positions_px, mosaic, linked)
-            errors.append(rms)
-            farthest = max(farthest, worst_tile)
-        good = median(errors) <= median_limit and max(errors) <= worst_limit
-        good &= farthest <= NEVER_PX
-        is_good &= good
+            is_linked = ~mosaic.is_weak & (found.island == 0)
+            islands += int((~mosaic.is_weak & (found.island != 0)).sum())
+            linked.append(error_px(found.positions_px, mosaic, is_linked))
+            whole.append(error_px(found.positions_px, mosaic))
+        (rms, farthest), (rms_all, farthest_all) = (np.transpose(e) for e in (linked, whole))
+        good = np.median(rms) <= median_limit and max(rms) <= worst_limit
+        good &= max(farthest) <= NEVER_PX
+        is_good &= bool(good)
         print(
-            f"{preset:10} {median(errors):8.3f} {median_limit:6.2f} {max(errors):8.3f} "
-            f"{worst_limit:6.2f} {farthest:6.2f}  {islands}{'' if good else '  TOO FAR'}",
+            f"{preset:10} {np.median(rms):8.3f} {median_limit:6.2f} {max(rms):7.3f} "
+            f"{worst_limit:6.2f} {max(farthest):6.2f} {np.median(rms_all):8.3f} "
+            f"{max(rms_all):7.3f} {max(farthest_all):6.2f}  {islands}{'' if good else '  TOO FAR'}",
             flush=True,
         )
     return is_good
