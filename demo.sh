@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on a synthetic acquisition: raw tiles to registered slices. Run by `make demo`.
+# The main job on a synthetic acquisition: raw tiles to registered slices and volumes. Run by `make demo`.
 set -eu
 
 config=demo/project.yaml
@@ -11,7 +11,7 @@ optic-trigger simulate psoct --config "$config" --out demo/raw --slices 2 --work
   2>demo/simulate.log || { cat demo/simulate.log >&2; exit 1; }
 echo "== marking complete batches as ready"
 optic-trigger scan --config "$config" --assume-stable
-echo "== raw tiles to registered slices"
+echo "== raw tiles to registered slices and volumes"
 snakemake --profile zircon --configfile "$config" --quiet rules host reason
 echo "== report"
 snakemake --profile zircon --configfile "$config" --quiet all \
@@ -28,6 +28,8 @@ Where to look:
   mosaic        demo/project/mosaic-01/stitched/mosaic_001_aip.jpg
   overview      demo/project/report/mosaic-01.jpg, slice-01.jpg
   3-D axis      demo/project/registered/slice-01_3daxis.jpg
+  volumes       demo/project/mosaic-01/stitched/mosaic_001_dBI.ome.zarr, _R3D, _O3D
+  focus plane   demo/project/report/focus-normal.jpg
   report        demo/project/report/report.html
   pipeline      demo/project/report/dag.svg
 

@@ -28,6 +28,7 @@ from opticstream_smk.preflight.room import check_room
 from opticstream_smk.preflight.sizes import check_sizes, fits, is_being_written
 from opticstream_smk.preflight.software import check_software
 from opticstream_smk.preflight.strips import check_strips
+from opticstream_smk.preflight.volumes import check_volumes
 from opticstream_smk.trigger.batches import needed_files
 
 
@@ -126,6 +127,7 @@ def _check_tiles(config: Config, options: Options, report: Report, *, writable: 
     else:
         _show_tile(raw, options, report, slices=slices, writable=writable)
     report.checks += check_archive(config, slices, assumption)
+    report.checks += check_volumes(config, slices)
     report.checks += check_room(config, raw, slices=slices, assumption=assumption)
 
 

@@ -81,16 +81,17 @@ def check_pace(config: Config, raw: RawFiles, tile: TileTime, *, slices: int) ->
     run_s = alike * core_s / cores
     written = "writing not measured"
     if tile.write_s is not None:
-        written = f"{_time(tile.write_s)} to write"
+        written = f"{told_time(tile.write_s)} to write"
     once = "" if tile.is_warm else ", compiling included"
     if tile.compute_s > _WAITED * tile.cpu_s:
-        once += f" ({_time(tile.cpu_s)} of CPU: it waited for the disk or for other programs)"
+        once += f" ({told_time(tile.cpu_s)} of CPU: it waited for the disk or for other programs)"
     checks = [
         ok(
             "time of a tile",
-            f"{_time(tile.compute_s)} to compute{once}, {written}, on {counted(threads, 'core')}; "
-            f"{tiles} tiles on {cores} of {counted(limits.cores, 'core')}: {_time(run_s)}, "
-            "stitching and registration not counted",
+            f"{told_time(tile.compute_s)} to compute{once}, {written}, on "
+            f"{counted(threads, 'core')}; "
+            f"{tiles} tiles on {cores} of {counted(limits.cores, 'core')}: {told_time(run_s)}, "
+            "stitching, volumes and registration not counted",
             compute_s=round(tile.compute_s, 3),
             cpu_s=round(tile.cpu_s, 3),
             write_s=None if tile.write_s is None else round(tile.write_s, 3),
@@ -111,7 +112,7 @@ def check_pace(config: Config, raw: RawFiles, tile: TileTime, *, slices: int) ->
     per_file = config.acquisition.illuminations
     needed = core_s * per_file / interval
     found = (
-        f"a raw tile every {_time(interval)}: {_time(alike / per_file * interval)} for "
+        f"a raw tile every {told_time(interval)}: {told_time(alike / per_file * interval)} for "
         f"{counted(slices, 'slice')}, cuts not counted; processing needs {needed:.1f} of "
         f"{counted(cores, 'core')}"
     )
@@ -147,7 +148,8 @@ def _raw_label(config: Config, label: str) -> str:
     return scan.labels[0] if scan.illuminations > 1 else label
 
 
-def _time(seconds: float) -> str:
+def told_time(seconds: float) -> str:
+    """A time for people."""
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 2 * 3600:

@@ -1,6 +1,6 @@
 """Disk space that a whole run takes, against what is free."""
 
-from opticstream_smk import estimate
+from opticstream_smk import estimate, naming
 from opticstream_smk.config import Config
 from opticstream_smk.estimate import format_bytes
 from opticstream_smk.io.disk import existing, exists
@@ -52,7 +52,7 @@ def check_room(config: Config, raw: RawFiles, *, slices: int, assumption: str) -
                 found,
                 f"{format_bytes(wanted)} (run.reserve_free_mb included)",
                 "Free some, choose another project.dir, or write less: processing.complex: "
-                "discard, save_volume_outputs: false",
+                "discard, save_volume_outputs: false, volume.enabled: false",
                 **numbers,
             )
         ]
@@ -76,6 +76,8 @@ def _made(config: Config) -> int:
     per_slice = scan.mosaics_per_slice
     made = 0
     for place, state in OctProjectState(project_layout(config), per_slice).present():
+        if naming.modality_of_state(state) and place.mosaic is not None:
+            made += estimate.volume_bytes(config, scan.labels[(place.mosaic - 1) % per_slice])
         if state != DONE[place.level]:
             continue
         if place.level == "slice":

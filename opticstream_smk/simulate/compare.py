@@ -97,6 +97,17 @@ def compare_dn(dn: FloatArray, truth_dn: FloatArray, *, limit_percent: float = 3
     )  # fmt: skip
 
 
+def compare_focus(
+    plane_px: FloatArray, truth_px: FloatArray, *, limit_px: float = 0.5
+) -> Comparison:
+    """Root mean square error of a focus plane, px; both (y, x) of a tile, whatever their means."""
+    error = plane_px - truth_px
+    return _at_most(
+        "focus plane", float(np.std(error)), "px", limit_px,
+        "speckle: surfaces scatter by a sample, and small tiles overlap by few pixels",
+    )  # fmt: skip
+
+
 def compare_aip(
     image: FloatArray,
     origin_px: FloatArray,

@@ -17,7 +17,7 @@ Truth = dict[str, NDArray[np.generic]]
 
 
 def judge_project(config: Config, truth_path: Path) -> list[tuple[str, compare.Comparison]]:
-    """Compare everything that is finished: tiles, mosaics, slices.
+    """Compare everything that is finished: tiles, mosaics, focus planes, slices.
 
     Parameters
     ----------
@@ -44,6 +44,12 @@ def judge_project(config: Config, truth_path: Path) -> list[tuple[str, compare.C
             rows += [(where, row) for row in _tiles(plan, truth, mosaic)]
         if plan.layout.mosaic_flag(mosaic, "stitched").exists():
             rows += [(where, row) for row in _stitched(plan, truth, mosaic)]
+    for acquisition in config.acquisition.labels:
+        known = truth.get(f"focus_plane_{acquisition}_px")
+        if known is not None and plan.layout.focus_flag(acquisition).exists():
+            plane = nifti.read_image(plan.layout.focus_plane(acquisition))
+            row = compare.compare_focus(plane, np.asarray(known, np.float64))
+            rows.append((acquisition, row))
     for slice_ in range(1, truth["axis"].shape[0] + 1):
         if plan.layout.slice_flag(slice_, "registered").exists():
             rows += [(f"slice {slice_:02d}", row) for row in _registered(plan, truth, slice_)]

@@ -1,6 +1,6 @@
 """The focus plane of an acquisition, fitted on its template slice."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_depth import is_surface_last
 from opticstream_smk.stages.tilemap import TileFiles, Tilemap, read_tilemap, tile_count
 from opticstream_smk.state.flags import file_input
+
+# A plane is rounded to whole samples: what is known less well than that shifts tiles at random.
+_NOTABLE_PX = 0.5
 
 
 def params(config: Config, acquisition: str) -> Mapping[str, Any]:
@@ -97,7 +100,9 @@ def compute(context: StageContext) -> Outcome:
             "before_px_rms": round(found.before_px, 4),
             "residual_px_rms": round(found.residual_px, 4),
             "span_px": round(float(found.plane_px.max()), 3),
+            "uncertainty_px_rms": round(found.uncertainty_px, 4),
         },
+        warnings=tuple(_warnings(found.uncertainty_px, int(usable.sum()))),
         extra={
             "template_slice": plan.slice(mosaic),
             "template_sha256": tilemap.sha256,
@@ -105,6 +110,16 @@ def compute(context: StageContext) -> Outcome:
             "signal_db": threshold,
         },
     )
+
+
+def _warnings(uncertainty_px: float, n_usable: int) -> Iterator[str]:
+    if uncertainty_px > _NOTABLE_PX:
+        yield (
+            f"the focus plane is known to {uncertainty_px:.1f} px only; expected "
+            f"{_NOTABLE_PX:g} or better. Overlaps of {n_usable} tiles with tissue are narrow or "
+            "few: lower volume.focus_crop_x_px, take another slice (mosaic.template_slice), or "
+            "set volume.focus: false; then `optic-trigger redo --from fit_focus`."
+        )
 
 
 def _explained(

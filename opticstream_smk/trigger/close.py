@@ -190,7 +190,7 @@ def _written_downstream(plan: Plan, flags: Sequence[tuple[Place, str]]) -> set[P
         later = FLAGS[place.level][FLAGS[place.level].index(state) + 1 :]
         paths |= {flag_path(plan.layout, place, name) for name in later}
         if place.mosaic and place.slice:
-            made = ("coordinates", "stitched")
+            made = FLAGS["mosaic"][FLAGS["mosaic"].index("coordinates") :]
             paths |= {plan.layout.mosaic_flag(place.mosaic, name) for name in made}
             paths.add(plan.layout.slice_flag(place.slice, "registered"))
     return paths

@@ -9,7 +9,8 @@ PICTURES = REPO / "docs" / "pictures"
 
 @pytest.mark.parametrize("complex_tiles", ["keep", "discard"])
 def test_the_plan_is_the_one_in_the_documentation(raw, tmp_path, complex_tiles):
-    project = Project(tmp_path, raw, {"processing__complex": complex_tiles})
+    steps = {"processing__complex": complex_tiles, "volume__enabled": True}
+    project = Project(tmp_path, raw, steps)
     project.trigger("scan", "--assume-stable")
     path = tmp_path / "dag.svg"
     project.trigger("dag", "--slice", 1, "-o", path)

@@ -66,7 +66,7 @@ def test_from_stitched_mosaics_to_volumes_and_back(project):
     assert ("stitch_volume", DBI) in made
     # What was made before is not made again.
     assert {rule for rule, _ in made} == {"fit_focus", "stitch_volume", "qc_focus"}
-    project.snakemake(STITCHED, "report/focus-normal.jpg")
+    project.snakemake("--", STITCHED, "report/focus-normal.jpg")
     values = read(project)
     aip = nibabel.load(project.dir / "mosaic-01/stitched/mosaic_001_aip.nii").get_fdata().T
     assert values.shape == (DEPTH, *aip.shape)
@@ -87,14 +87,14 @@ def test_from_stitched_mosaics_to_volumes_and_back(project):
     assert kill_while_it_writes(project).exists()
     assert not (project.dir / DBI).exists()
     assert project.trigger("doctor", check=False).returncode == 0
-    project.snakemake(STITCHED)
+    project.snakemake("--", STITCHED)
     np.testing.assert_array_equal(read(project), values)
 
     # The focus plane is made anew only by redo, with everything that used it.
     withdrawn = project.trigger("redo", "--from", "fit_focus", "--acquisition", "normal").stdout
     assert {line.split("/project/")[1] for line in withdrawn.splitlines() if "/project/" in line} \
         == {FITTED, DBI, STITCHED}  # fmt: skip
-    project.snakemake(STITCHED)
+    project.snakemake("--", STITCHED)
     np.testing.assert_array_equal(read(project), values)
 
     # Half a volume is found and made again.
@@ -105,22 +105,22 @@ def test_from_stitched_mosaics_to_volumes_and_back(project):
     project.trigger("doctor", "--fix")
     assert ("stitch_volume", DBI) in project.planned()
     assert not (project.dir / STITCHED).exists()
-    project.snakemake(STITCHED)
+    project.snakemake("--", STITCHED)
     np.testing.assert_array_equal(read(project), values)
 
 
 def test_a_focus_plane_that_cannot_be_fitted_stops_volumes_alone(project):
-    values = {**VOLUME, "volume__focus_crop_x_px": 15}
-    wide = Project(project.root, project.raw, values)
-    failed = wide.snakemake(STITCHED, check=False)
+    values = {**VOLUME, "volume__focus_signal_db": 99}
+    strict = Project(project.root, project.raw, values)
+    failed = strict.snakemake("--", STITCHED, check=False)
     assert failed.returncode != 0
-    told = wide.trigger("status").stdout
+    told = strict.trigger("status", check=False).stdout
     assert "focus planes normal failed" in told
-    assert "volume.focus_crop_x_px 15 leaves nothing of the 14 px" in told
+    assert "of whose 9 tiles 0 have 99 dB and more" in told
     assert "volume.focus: false" in told
     assert "mosaic 001 normal   done" in told
     flat = Project(project.root, project.raw, {**values, "volume__focus": False})
-    flat.snakemake(STITCHED)
+    flat.snakemake("--", STITCHED)
     flag = json.loads((project.dir / DBI).read_text())
     assert flag["extra"]["focus_sha256"] is None
     assert "FAILED" not in flat.trigger("status").stdout

@@ -126,3 +126,18 @@ def test_the_watcher_pays_no_numerical_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_volumes_count_with_their_pyramid(make_config):
+    config = full_size(make_config, volume__enabled=True)
+    without = full_size(make_config)
+    one = estimate.volume_bytes(config, "normal")
+    # 500 planes of 4550 x 6230 px, float32, and a seventh for the coarser levels.
+    assert one == pytest.approx(500 * 4550 * 6230 * 4 * 8 / 7, rel=1e-3)
+    every = 3 * sum(estimate.volume_bytes(config, label) for label in ("normal", "tilted"))
+    assert estimate.run_product_bytes(config, 2) - estimate.run_product_bytes(without, 2) \
+        == pytest.approx(2 * every, rel=1e-4)  # fmt: skip
+    no_tiles = full_size(make_config, volume__enabled=True, processing__save_volume_outputs=False)
+    assert no_tiles.volume_modalities == ()
+    files = estimate.volume_products(config, "normal").files
+    assert 35 < files < 200  # 5 x 7 shards, those of the pyramid, records

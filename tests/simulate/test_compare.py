@@ -5,6 +5,7 @@ from opticstream_smk.simulate.compare import (
     compare_aip,
     compare_axis,
     compare_dn,
+    compare_focus,
     compare_inplane_axis,
     compare_orientation,
     compare_positions,
@@ -83,3 +84,11 @@ def test_axis_errors_in_and_out_of_the_plane():
     assert compare_inplane_axis(raised, truth).value == pytest.approx(0, abs=1e-9)
     assert compare_axis(raised, truth).value == pytest.approx(30)
     assert compare_inplane_axis(turned, truth).value == pytest.approx(30)
+
+
+def test_a_focus_plane_may_lie_at_any_depth():
+    truth = np.outer(np.linspace(-1, 1, 20) ** 2, np.ones(30))
+    assert compare_focus(truth + 7, truth).value == pytest.approx(0, abs=1e-12)
+    tilted = compare_focus(truth + np.linspace(-2, 2, 30), truth)
+    assert not tilted.passed
+    assert tilted.value == pytest.approx(4 / np.sqrt(12), rel=0.05)

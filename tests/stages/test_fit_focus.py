@@ -50,6 +50,18 @@ def test_the_plane_is_what_all_tiles_have_in_common(config):
     assert image.get_fdata().min() == 0
 
 
+def test_a_plane_of_narrow_overlaps_is_not_trusted(config, make_config):
+    project = VolumeProject(config)
+    flag = project.fit()
+    assert flag.numbers["uncertainty_px_rms"] < 0.5
+    assert "warnings" not in flag.extra
+    narrow = make_config(**SCAN, **{**VOLUME, "volume__focus_crop_x_px": 9})
+    project.config = narrow
+    flag = project.fit(force=True)
+    assert flag.numbers["uncertainty_px_rms"] > 0.5
+    assert "volume.focus_crop_x_px" in flag.extra["warnings"][0]
+
+
 def test_a_surface_that_lies_last_gives_the_same_plane(config):
     project = VolumeProject(config, surface_last=True)
     project.fit()
