@@ -106,6 +106,8 @@ def adopt_positions(
         # A tile that was not linked has not been compared with its neighbours.
         is_stranger=is_anchored
         & find_strangers(len(grid), pairs, edges["has_content"], edges["used"]),
+        # Places are compared with those of neighbours only, as they were given.
+        exchanged_with=np.full(len(grid), -1),
         edges=edges,
         stage=stage,
     )
