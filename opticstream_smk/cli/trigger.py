@@ -30,6 +30,7 @@ COMMANDS = {
     "verify-archive": "read everything that was archived again, and tell what is not right",
     "hash-dir": "hashes of all files of a folder, as a table",
     "compare-hashes": "two tables of hashes, tile by tile",
+    "stitch": "stitch the tiles of a tile info; also bit for bit as linc-convert",
     "edit-tiles": "take rows, columns or tiles out of a coordinate template or tile info",
     "find-region": "which tiles cover a region of a mosaic, and where tiles lie in it",
     "find-surface": "the surface of a volume, of a tile or of a mosaic",

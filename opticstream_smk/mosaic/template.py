@@ -58,7 +58,7 @@ class TileEntry:
         second axis of a (y, x) image.
     avg_signal
         Mean of the tile in the unit of the image the positions were solved with; 0 for a tile
-        without data.
+        without data, NaN where the file does not say.
     is_anchored
         Whether image content fixed the position. False: placed by the stage model.
     """
@@ -89,6 +89,8 @@ class TileInfo:
         Overlap of neighbours as a fraction of the tile, 0 to below 1, or None.
     file_key
         Name of the variable where tiles are MATLAB files, or None.
+    clip_x, clip_y
+        Leading pixels of every tile that are left out.
     dropped
         Numbers of tiles of the grid that were left out by hand.
     """
@@ -99,6 +101,8 @@ class TileInfo:
     scan_resolution: tuple[float, ...] | None = None
     tile_overlap: float | None = None
     file_key: str | None = None
+    clip_x: int = 0
+    clip_y: int = 0
     dropped: tuple[int, ...] = ()
 
 
@@ -265,8 +269,8 @@ def read_tile_info(path: Path) -> TileInfo:
 def parse_tile_info(text: str, *, source: str) -> TileInfo:
     """Tile info from YAML text.
 
-    Keys that are not known are ignored, and `is_anchored` may be missing (True: positions from
-    elsewhere or set by hand are trusted).
+    Keys that are not known are ignored; `is_anchored` may be missing (True: positions from
+    elsewhere or set by hand are trusted), and so may `avg_signal`.
 
     Parameters
     ----------
@@ -299,6 +303,13 @@ def parse_tile_info(text: str, *, source: str) -> TileInfo:
         if not 0 <= overlap < 1:
             raise _wrong(source, "metadata.tile_overlap", overlap, "a fraction, 0 to below 1")
         info = replace(info, tile_overlap=overlap)
+    clips = []
+    for key in ("clip_x", "clip_y"):
+        clip = metadata.get(key) or 0
+        if isinstance(clip, bool) or not isinstance(clip, int) or clip < 0:
+            raise _wrong(source, f"metadata.{key}", clip, "a whole number of pixels, 0 or more")
+        clips.append(clip)
+    info = replace(info, clip_x=clips[0], clip_y=clips[1])
     dropped = metadata.get("dropped")
     if dropped is not None:
         info = replace(info, dropped=_parse_dropped(dropped, info.tiles, source))
@@ -335,10 +346,14 @@ def _parse_tiles(tiles: Any, source: str) -> tuple[TileEntry, ...]:
         is_anchored = entry.get("is_anchored", True)
         if not isinstance(is_anchored, bool):
             raise _wrong(source, f"{name}.is_anchored", is_anchored, "true or false")
-        x, y, signal = (
+        x, y = (
             _finite(_required(entry, key, source, f"{name}."), source, f"{name}.{key}")
-            for key in ("x", "y", "avg_signal")
+            for key in ("x", "y")
         )
+        # Tile infos of other programs lack it.
+        signal = math.nan
+        if "avg_signal" in entry:
+            signal = _finite(entry["avg_signal"], source, f"{name}.avg_signal")
         filepath = _required(entry, "filepath", source, f"{name}.")
         found.append(
             TileEntry(
