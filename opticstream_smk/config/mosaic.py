@@ -113,7 +113,7 @@ class MosaicSection(Section):
     placement: Placement = Field(
         default="rounded",
         description="`rounded`: tiles lie at the nearest whole pixel. `subpixel`: they are moved "
-        "by the rest first, which takes interpolation.",
+        "by the rest first, which takes interpolation. Volumes always lie at whole pixels.",
     )
     mask_threshold_normal: Threshold = Field(
         default=USUAL_THRESHOLD_NORMAL,

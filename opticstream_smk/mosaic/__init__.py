@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opticstream_smk.mosaic.blending import blend, canvas_shape, tile_corners
+    from opticstream_smk.mosaic.blending import blend, blend_rows, canvas_shape, tile_corners
     from opticstream_smk.mosaic.drift import Drift, measure_drift
+    from opticstream_smk.mosaic.flat_field import FlatField, estimate_flat_field
     from opticstream_smk.mosaic.focus import FocusPlane, fit_focus_plane, solve_focus_plane
     from opticstream_smk.mosaic.grid import nominal_positions, snake_order
     from opticstream_smk.mosaic.joint import solve_jointly
@@ -25,19 +26,25 @@ if TYPE_CHECKING:
         template_text,
         write_template,
     )
+    from opticstream_smk.mosaic.threshold import TissueThreshold, find_threshold
     from opticstream_smk.mosaic.volumes import VolumeReport, stitch_volume
 
 __all__ = [
     "Drift",
+    "FlatField",
     "FocusPlane",
     "Limits",
     "TileEntry",
     "TileInfo",
     "TilePositions",
+    "TissueThreshold",
     "Verdict",
     "VolumeReport",
     "blend",
+    "blend_rows",
     "canvas_shape",
+    "estimate_flat_field",
+    "find_threshold",
     "fit_focus_plane",
     "judge_positions",
     "make_mask",
@@ -57,6 +64,10 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "FlatField": "flat_field",
+    "TissueThreshold": "threshold",
+    "estimate_flat_field": "flat_field",
+    "find_threshold": "threshold",
     "Drift": "drift",
     "FocusPlane": "focus",
     "Limits": "judge",
@@ -66,6 +77,7 @@ _MODULE_OF = {
     "Verdict": "judge",
     "VolumeReport": "volumes",
     "blend": "blending",
+    "blend_rows": "blending",
     "canvas_shape": "blending",
     "fit_focus_plane": "focus",
     "judge_positions": "judge",
