@@ -197,7 +197,7 @@ def mosaic_products(config: "Config", acquisition: str) -> Amount:
     picture = Amount(_jpeg(height, width), 1)
     # A template and two lines of a table for each tile, and the same once more in the project.
     template = Amount(2 * 350 * tiles_of_mosaic(config, acquisition), 4)
-    overview = Amount(_OVERVIEW_BYTES, 1)
+    overview = Amount(_OVERVIEW_BYTES, 1) * 2  # and that of the coordinates
     return image * images + mask + picture * (images + 1) + template + overview + _stages(3)
 
 

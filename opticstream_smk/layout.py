@@ -231,6 +231,10 @@ class ProjectLayout:
         """Overview of a stitched mosaic."""
         return self.report / f"{naming.mosaic_folder(mosaic)}.jpg"
 
+    def coordinates_picture(self, mosaic: int) -> Path:
+        """How well the tiles of a stitched mosaic fit where they lie."""
+        return self.report / f"{naming.mosaic_folder(mosaic)}_coordinates.jpg"
+
     def slice_picture(self, slice_: int) -> Path:
         """Overview of a registered slice."""
         return self.report / f"{naming.slice_stem(slice_)}.jpg"

@@ -31,6 +31,12 @@ rule qc_mosaic:
             labels={"mosaic": "{mosaic}", "picture": "overview"},
             caption="captions/mosaic.rst",
         ),
+        report(
+            "report/mosaic-{mosaic}_coordinates.jpg",
+            category="Mosaics",
+            labels={"mosaic": "{mosaic}", "picture": "coordinates"},
+            caption="captions/coordinates.rst",
+        ),
     log:
         "logs/qc_mosaic/mosaic-{mosaic}.log",
     benchmark:

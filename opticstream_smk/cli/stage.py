@@ -117,7 +117,10 @@ def _run(arguments: argparse.Namespace) -> int:
         stage_benchmark(project_layout(config), arguments.stage, place).unlink(missing_ok=True)
         with hold_resources(config, arguments.stage, place, threads=arguments.threads):
             if arguments.stage == "qc_mosaic":
+                from opticstream_smk.qc.coordinates import write_coordinates_picture
+
                 overview.write_mosaic_overview(config, arguments.mosaic)
+                write_coordinates_picture(config, arguments.mosaic)
             elif arguments.stage == "qc_slice":
                 overview.write_slice_overview(config, arguments.slice)
             else:

@@ -10,6 +10,7 @@ import numpy as np
 from opticstream_smk.config import Config
 from opticstream_smk.io.atomic import write_bytes
 from opticstream_smk.plan import template_params
+from opticstream_smk.stages.edge_table import write_edges
 from opticstream_smk.stages.positions_by_method import (
     FoundPositions,
     method_params,
@@ -28,7 +29,6 @@ from opticstream_smk.stages.tile_positions import (
     solve_tiles,
     stranger_warning,
     tile_signal,
-    write_edges,
 )
 from opticstream_smk.stages.tilemap import (
     TileFiles,

@@ -7,6 +7,7 @@ from typing import Any
 from opticstream_smk.config import Config
 from opticstream_smk.errors import IncompleteInputError
 from opticstream_smk.plan import image_list, template_params
+from opticstream_smk.stages.edge_table import write_edges
 from opticstream_smk.stages.positions_by_method import method_params, positions_by_method
 from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_positions import (
@@ -19,7 +20,6 @@ from opticstream_smk.stages.tile_positions import (
     remaining_limits,
     stranger_warning,
     tile_signal,
-    write_edges,
 )
 from opticstream_smk.stages.tilemap import Tilemap, tile_count, write_tilemap
 from opticstream_smk.state.flags import file_input

@@ -1,6 +1,6 @@
 """Positions of the tiles of a mosaic as stages solve, judge, describe and record them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 
 from opticstream_smk.config import Config
 from opticstream_smk.errors import QualityError
-from opticstream_smk.io.atomic import write_bytes
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import image_list
 from opticstream_smk.stages.tilemap import TileFiles, cells
 
 if TYPE_CHECKING:
     from opticstream_smk.mosaic import Limits, TilePositions, Verdict
-
-_EDGE_COLUMNS = ("image_a", "image_b", "dy_px", "dx_px", "ncc", "weight", "residual_px", "used")
 
 
 def mosaic_files(
@@ -151,20 +148,3 @@ def rounded(value: Any) -> float | None:
 def images_where(chosen: NDArray[np.bool_]) -> list[int]:
     """Image numbers of the tiles that are chosen."""
     return [int(index) + 1 for index in np.flatnonzero(chosen)]
-
-
-def write_edges(path: Path, found: "TilePositions") -> None:
-    """Write the table of the overlaps: one line for each pair of neighbours, tab-separated.
-
-    Offsets are those of image b from image a; empty fields were not measured.
-    """
-    rows = ["\t".join(_EDGE_COLUMNS)]
-    rows += ["\t".join(_edge_fields(edge)) for edge in found.edges]
-    write_bytes(path, ("\n".join(rows) + "\n").encode())
-
-
-def _edge_fields(edge: Any) -> Iterable[str]:
-    yield from (str(edge[name] + 1) for name in ("tile_a", "tile_b"))
-    for name in ("dy", "dx", "ncc", "weight", "residual"):
-        yield f"{edge[name]:.4f}" if np.isfinite(edge["dy"]) else ""
-    yield "yes" if edge["used"] else "no"

@@ -21,7 +21,11 @@ def test_a_finished_project_has_the_estimated_size(finished_session):
             *report.glob(f"mosaic-0{mosaic}_batch-*"),
         )
         assert 3 * estimate.batch_product_bytes(config, label) == pytest.approx(batches, **within)
-        stitched = size(*(made / "stitched").iterdir(), report / f"mosaic-0{mosaic}.jpg")
+        stitched = size(
+            *(made / "stitched").iterdir(),
+            *report.glob(f"mosaic-0{mosaic}*s.jpg"),
+            report / f"mosaic-0{mosaic}.jpg",
+        )
         assert estimate.mosaic_product_bytes(config, label) == pytest.approx(stitched, **within)
     registered = size(
         *(folder / "registered").glob("slice-01*"), folder / "report" / "slice-01.jpg"

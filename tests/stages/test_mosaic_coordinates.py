@@ -1,29 +1,16 @@
 """A mosaic against the template of its acquisition: which positions it is stitched by."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 
-from opticstream_smk.errors import QualityError
-from opticstream_smk.io import nifti
-from opticstream_smk.layout import ProjectLayout
-from opticstream_smk.plan import Plan
-from opticstream_smk.stages import find_stage
-from opticstream_smk.stages.stage import run_stage
-from opticstream_smk.stages.tilemap import read_tilemap, solved_tilemap, stitched_tilemap
-from opticstream_smk.state.places import mosaic_place, tilemap_place
-from tests.history import History
-from tests.mosaic.phantom import make_phantom, position_errors, rms
-
-SIDE = 96
-# One stage for all slices, which comes back to its places to 0.2 px; other tissue in each.
-STAGE = {"stage_seed": 3, "repeatability_px": 0.2, "jitter_px": 1.5, "looks": 1000}
-
-
-def phantom_of(slice_, **options):
-    return make_phantom(4, 4, (SIDE, SIDE), 25, seed=slice_, **{**STAGE, **options})
+from opticstream_smk.errors import CorruptInputError, QualityError
+from opticstream_smk.stages.edge_table import read_edges
+from opticstream_smk.stages.tilemap import stitched_tilemap
+from opticstream_smk.state.places import mosaic_place
+from tests.mosaic.phantom import position_errors, rms
+from tests.stages.mosaic_project import GRID, Project, moved, phantom_of
 
 
 @pytest.fixture(scope="module")
@@ -32,65 +19,12 @@ def phantoms():
     return {mosaic: phantom_of(slice_) for slice_, mosaic in ((1, 1), (2, 3), (3, 5))}
 
 
-class Project:
-    """A project with processed tiles."""
-
-    def __init__(self, config):
-        self.config = config
-        self.layout = ProjectLayout(config.project.dir)
-        self.plan = Plan(config, self.layout)
-        self.history = History(config)
-
-    def add(self, mosaic, tiles, missing=()):
-        for batch in self.plan.batches(mosaic):
-            self.history.enter(mosaic, batch, missing=missing)
-        for image, tile in enumerate(tiles, start=1):
-            if image not in missing:
-                path = self.layout.processed_tile(mosaic, image, "aip")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                nifti.write_image(path, tile, nifti.Geometry((0.01, 0.01, 0.0025)))
-
-    def solve(self):
-        stage = find_stage("solve_coordinates", "tilemap")
-        return run_stage(stage, self.config, tilemap_place("normal"), force=True)
-
-    def place(self, mosaic):
-        stage = find_stage("solve_coordinates", "mosaic")
-        return run_stage(stage, self.config, mosaic_place(mosaic), force=True)
-
-    def positions(self, mosaic):
-        return solved_tilemap(self.again, mosaic, ()).positions_px
-
-    @property
-    def again(self):
-        return Plan(self.config, self.layout)
-
-    @property
-    def template(self):
-        return read_tilemap(self.config, self.layout, "normal")
-
-
 @pytest.fixture
 def project(make_config):
     def make(**options):
-        config = make_config(
-            acquisition__grid_size_x_normal=4,
-            acquisition__grid_size_y=4,
-            acquisition__tile_size_x_normal=SIDE,
-            acquisition__tile_size_y=SIDE,
-            acquisition__tile_overlap_percent=25,
-            **options,
-        )
-        return Project(config)
+        return Project(make_config(**GRID, **options))
 
     return make
-
-
-def moved(phantom, image, by_px):
-    """The phantom of a stage that slipped at one tile: what it shows there lies elsewhere."""
-    tiles = phantom.tiles.copy()
-    tiles[image - 1] = np.roll(tiles[image - 1], by_px, axis=(0, 1))
-    return tiles
 
 
 def errors_px(project, mosaic, phantom):
@@ -324,20 +258,33 @@ def test_the_table_of_the_overlaps(project, phantoms):
     it = project()
     it.add(1, phantoms[1].tiles)
     it.solve()
-    with it.layout.template_edges("normal").open() as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    assert len(rows) == 24
-    assert set(rows[0]) == {
-        "image_a", "image_b", "dy_px", "dx_px", "ncc", "weight", "residual_px", "used",
-    }  # fmt: skip
+    header = it.layout.template_edges("normal").read_text().splitlines()[0]
+    assert header == "image_a\timage_b\tdy_px\tdx_px\tncc\tweight\tresidual_px\tused"
+    edges = read_edges(it.layout.template_edges("normal"))
+    assert len(edges) == 24
     true = phantoms[1].true
-    for row in rows:
-        a, b = int(row["image_a"]) - 1, int(row["image_b"]) - 1
-        assert row["used"] == "yes"
-        found = float(row["dy_px"]), float(row["dx_px"])
-        np.testing.assert_allclose(found, true[b] - true[a], atol=0.3)
-        assert 0.3 < float(row["ncc"]) <= 1
-        assert float(row["residual_px"]) < 0.3
+    for edge in edges:
+        assert edge.is_used
+        np.testing.assert_allclose(
+            edge.offset_px, true[edge.image_b - 1] - true[edge.image_a - 1], atol=0.3
+        )
+        assert 0.3 < edge.ncc <= 1
+        assert edge.residual_px(it.template.positions_px) < 0.3
+
+
+def test_a_table_with_overlaps_that_were_not_measured(project, phantoms, tmp_path):
+    it = project(mosaic__allow_missing_tiles=1)
+    it.add(1, phantoms[1].tiles, missing=[1])
+    it.solve()
+    path = it.layout.template_edges("normal")
+    unknown = [edge for edge in read_edges(path) if not edge.is_measured]
+    assert {edge.image_a for edge in unknown} | {edge.image_b for edge in unknown} == {1, 2, 8}
+    assert all(np.isnan(edge.residual_px(it.template.positions_px)) for edge in unknown)
+    assert not any(edge.is_used for edge in unknown)
+    path.write_text(path.read_text().replace("\tyes", "", 1))
+    with pytest.raises(CorruptInputError, match=r"tilemap-normal_edges\.tsv is no table"):
+        read_edges(path)
+    assert read_edges(tmp_path / "none.tsv") == []
 
 
 def test_a_template_of_an_earlier_version_has_no_table(project, phantoms):
