@@ -1,6 +1,7 @@
 """``optic-trigger dag``: the pipeline of a project as a picture, coloured by state."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_jobs(
         workflow_folder() / "Snakefile", workdir=layout.root, configfiles=[path], targets=["all"]
     )
+    # A plan of everything names what an earlier version stitched without, and nobody needs.
+    jobs = tuple(job for job in plan.jobs if not _is_needless(layout, job.outputs))
     graph = snakemake_graph(
-        plan,
+        replace(plan, jobs=jobs),
         lambda outputs: _state(layout, outputs),
         mosaics_per_slice=config.acquisition.mosaics_per_slice,
     )
@@ -61,6 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     write_dag(graph, arguments.output, title=title)
     print(arguments.output)
     return 0
+
+
+def _is_needless(layout: "ProjectLayout", outputs: tuple[str, ...]) -> bool:
+    """Whether a job would make coordinates of a mosaic that was stitched without them."""
+    path = layout.root / outputs[0] if outputs else layout.root
+    if path.suffix != ".coordinates" or path.exists():
+        return False
+    return path.with_suffix(".stitched").exists()
 
 
 def _state(layout: "ProjectLayout", outputs: tuple[str, ...]) -> "State":

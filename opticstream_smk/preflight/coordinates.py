@@ -29,7 +29,7 @@ def _check_fiji(config: Config) -> Check:
 
 def _check_file(config: Config, acquisition: str) -> Check:
     per_slice = config.acquisition.mosaics_per_slice
-    slice_ = config.mosaic.template_slice or 1
+    slice_ = next(iter(config.mosaic.template_slices), config.mosaic.template_slice or 1)
     mosaic = (slice_ - 1) * per_slice + config.acquisition.labels.index(acquisition) + 1
     assert naming.acquisition_of_mosaic(mosaic, per_slice) == acquisition
     path = config.mosaic.tile_configuration_file(acquisition, slice_, mosaic)

@@ -1,6 +1,9 @@
 import json
 import os
 
+import nibabel
+import numpy as np
+
 from tests.e2e.test_workflow import FROM_PLACED, FROM_PROCESSED, FROM_SOLVED
 
 
@@ -23,6 +26,30 @@ def test_only_redo_of_the_coordinates_withdraws_a_template(finished):
 def test_redo_of_the_coordinates_of_one_mosaic(finished):
     finished.trigger("redo", "--from", "solve_coordinates", "--mosaic", 1)
     assert finished.planned() == FROM_PLACED
+
+
+def test_a_mosaic_that_drifts_gets_positions_of_its_own(finished):
+    # As if the stage had slipped before image 5, which lies in the middle.
+    path = finished.dir / "mosaic-03/processed/mosaic_003_image_0005_aip.nii"
+    image = nibabel.load(path)
+    slipped = np.roll(np.asarray(image.dataobj), (-5, 4), axis=(0, 1))
+    path.unlink()
+    nibabel.save(nibabel.Nifti1Image(slipped, image.affine, image.header), path)
+    finished.trigger("redo", "--from", "solve_coordinates", "--mosaic", 3)
+    finished.snakemake()
+    flag = json.loads((finished.dir / "mosaic-03/state/mosaic-03.stitched").read_text())
+    assert flag["extra"]["template"] == "mosaic-03/tilemap.j2"
+    found = json.loads((finished.dir / "mosaic-03/state/mosaic-03.coordinates").read_text())
+    assert found["numbers"]["drift_image_worst"] == 5
+    assert 5 < found["numbers"]["drift_px_worst"] < 8
+    assert "mosaic 003: its tiles lie" in finished.trigger("status").stdout
+    assert (finished.dir / "report/mosaic-03_coordinates.jpg").exists()
+    assert (finished.dir / "state/slice-02.registered").exists()
+    assert finished.planned() == set()
+    assert finished.trigger("doctor").stdout.startswith("0 findings")
+    # The others are as they were.
+    others = json.loads((finished.dir / "mosaic-01/state/mosaic-01.stitched").read_text())
+    assert others["extra"]["template"] == "tilemap-normal.j2"
 
 
 def test_what_an_earlier_version_stitched_is_left_alone_until_it_is_redone(finished):
