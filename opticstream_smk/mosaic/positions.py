@@ -37,6 +37,10 @@ EDGE_DTYPE = np.dtype(
     ]
 )
 
+# Evidence, nats, of matches that show that two tiles are neighbours. Tissue has hundreds; less may
+# be chance close to where the tile is expected, which does no harm to its position.
+_FIRM_EVIDENCE = 12.0
+
 
 @dataclass(frozen=True)
 class TilePositions:
@@ -164,13 +168,13 @@ def find_oddities(
     found: Matched,
 ) -> Oddities:
     """Look for overlaps and tiles that should match and do not."""
-    is_used = found.weights > 0
-    has_content = overlaps_with_content(filtered, found.resolution.positions, pairs, is_used)
-    is_anchored = np.isin(np.arange(len(filtered)), pairs[is_used])
+    is_firm = (found.weights > 0) & (found.measured.evidence >= _FIRM_EVIDENCE)
+    has_content = overlaps_with_content(filtered, found.resolution.positions, pairs, is_firm)
+    is_held = np.isin(np.arange(len(filtered)), pairs[is_firm])
     exchanged_with = find_exchanged(
-        filtered, pairs, search_range(geometry.overlap), found.resolution, is_anchored
+        filtered, pairs, search_range(geometry.overlap), found.resolution, is_held
     )
-    is_stranger = find_strangers(len(filtered), pairs, has_content, is_used)
+    is_stranger = find_strangers(len(filtered), pairs, has_content, is_firm)
     return Oddities(has_content, is_stranger | (exchanged_with >= 0), exchanged_with)
 
 

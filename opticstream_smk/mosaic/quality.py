@@ -40,7 +40,7 @@ def overlaps_with_content(
     tiles: Sequence[FilteredTile],
     positions: NDArray[np.float64],
     pairs: NDArray[np.int64],
-    is_used: NDArray[np.bool_],
+    is_firm: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Find the overlaps that should match: both tiles show as much there as those that did.
 
@@ -52,26 +52,26 @@ def overlaps_with_content(
         (N, 2) resolved positions, px.
     pairs
         (P, 2) neighbours in the grid.
-    is_used
-        (P,) whether the offset of the pair was measured and agrees with the others.
+    is_firm
+        (P,) whether the pair matches beyond doubt, and as the others do.
 
     Returns
     -------
     numpy.ndarray
-        (P,) bool; those that were used, where too few were to tell how strong one has to be.
+        (P,) bool; those that are firm, where too few were to tell how strong one has to be.
     """
-    if is_used.sum() < _MIN_MATCHES:
-        return is_used
+    if is_firm.sum() < _MIN_MATCHES:
+        return is_firm
     strength = np.array([_strength(tiles, positions, int(a), int(b)) for a, b in pairs])
-    weakest = float(np.quantile(strength[is_used], _WEAKEST_SHARE))
-    return np.asarray(is_used | (strength >= weakest))
+    weakest = float(np.quantile(strength[is_firm], _WEAKEST_SHARE))
+    return np.asarray(is_firm | (strength >= weakest))
 
 
 def find_strangers(
     n_tiles: int,
     pairs: NDArray[np.int64],
     has_content: NDArray[np.bool_],
-    is_used: NDArray[np.bool_],
+    is_firm: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Find tiles that match no neighbour although both show tissue where they overlap.
 
@@ -86,8 +86,8 @@ def find_strangers(
         (P, 2) neighbours in the grid.
     has_content
         (P,) as from `overlaps_with_content`.
-    is_used
-        (P,) whether the offset of the pair was measured and agrees with the others.
+    is_firm
+        (P,) whether the pair matches beyond doubt, and as the others do.
 
     Returns
     -------
@@ -95,9 +95,9 @@ def find_strangers(
         (N,) bool.
     """
     mismatches = np.zeros(n_tiles, dtype=np.int64)
-    np.add.at(mismatches, pairs[has_content & ~is_used], 1)
+    np.add.at(mismatches, pairs[has_content & ~is_firm], 1)
     matches = np.zeros(n_tiles, dtype=np.int64)
-    np.add.at(matches, pairs[is_used], 1)
+    np.add.at(matches, pairs[is_firm], 1)
     return np.asarray((mismatches >= _MIN_MISMATCHES) & (matches == 0))
 
 
@@ -106,7 +106,7 @@ def find_exchanged(
     pairs: NDArray[np.int64],
     search: tuple[int, int],
     resolution: Resolution,
-    is_anchored: NDArray[np.bool_],
+    is_held: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Find tiles that match nothing where they are, and do in the cells of each other.
 
@@ -123,7 +123,7 @@ def find_exchanged(
         Half width (y, x) of the search, px.
     resolution
         Where tiles lie.
-    is_anchored
+    is_held
         (N,) tiles that match where they are.
 
     Returns
@@ -133,10 +133,10 @@ def find_exchanged(
     """
     partner = np.full(len(tiles), -1)
     strength = np.array([float(np.mean(tile.band**2)) for tile in tiles])
-    if is_anchored.sum() < _MIN_MATCHES:
+    if is_held.sum() < _MIN_MATCHES:
         return partner
-    weakest = _TRIED_STRENGTH * float(np.quantile(strength[is_anchored], _WEAKEST_SHARE))
-    loose = np.flatnonzero(~is_anchored & (strength >= weakest))
+    weakest = _TRIED_STRENGTH * float(np.quantile(strength[is_held], _WEAKEST_SHARE))
+    loose = np.flatnonzero(~is_held & (strength >= weakest))
     loose = loose[np.argsort(-strength[loose], kind="stable")][:_MAX_TRIED]
     fits = np.zeros((len(loose), len(loose)))
     for i, tile in enumerate(loose):

@@ -226,3 +226,17 @@ def test_inputs_that_do_not_fit(tiles, cells, signal, message):
 def test_overlap_out_of_range():
     with pytest.raises(ConfigError, match="overlap"):
         solve_positions(np.ones((1, 4, 4)), [[0, 0]], overlap_percent=100)
+
+
+@pytest.mark.parametrize("tile_shape", [(200, 350), (350, 200)])
+def test_tilted_tiles_have_another_size_on_each_axis(tile_shape):
+    phantom = make_phantom(3, 3, tile_shape, 20, seed=6, step_error_px=(-3, 2), backlash_px=2)
+    tiles = phantom.tiles.copy()
+    tiles[4] = np.nan
+    result = solve_positions(tiles, phantom.cells, overlap_percent=20)
+    assert np.flatnonzero(~result.is_anchored).tolist() == [4]
+    errors = position_errors(result.positions_px, phantom.true)
+    assert np.delete(errors, 4).max() < 0.2
+    assert errors[4] < 5
+    step = np.diag(result.stage.coefficients[:2])
+    assert np.allclose(step, 0.8 * np.array(tile_shape) + [-3, 2], atol=1.5)
