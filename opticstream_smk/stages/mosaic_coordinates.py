@@ -20,6 +20,7 @@ from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_positions import (
     configured_limits,
     edge_numbers,
+    exchanged_images,
     images_where,
     mosaic_files,
     quality_params,
@@ -134,6 +135,7 @@ def _compare(context: StageContext) -> Outcome:
             **_extra(context, used, told, "warn" if warnings else "ok"),
             "unanchored_images": images_where(~found.is_anchored),
             "stranger_images": images_where(found.is_stranger),
+            "exchanged_images": exchanged_images(found),
         },
         warnings=tuple(warnings),
     )

@@ -13,6 +13,7 @@ from opticstream_smk.stages.stage import Outcome, Stage, StageContext
 from opticstream_smk.stages.tile_positions import (
     configured_limits,
     edge_numbers,
+    exchanged_images,
     images_where,
     mosaic_files,
     quality_params,
@@ -120,6 +121,7 @@ def compute(context: StageContext) -> Outcome:
             "template_slices": [context.plan.slice(mosaic) for mosaic in mosaics],
             "unanchored_images": unanchored,
             "stranger_images": images_where(solved.is_stranger),
+            "exchanged_images": exchanged_images(solved),
             "islands": islands,
             "verdict": verdict.level if verdict.level != "ok" or not warnings else "warn",
             "reasons": verdict.reasons,

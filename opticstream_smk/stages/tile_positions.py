@@ -114,12 +114,23 @@ def stranger_warning(found: "TilePositions", mosaics: Sequence[int], then: str =
     strangers = images_where(found.is_stranger)
     if not strangers:
         return []
+    swapped = "".join(
+        f" Images {a} and {b} fit in each other's place." for a, b in exchanged_images(found)
+    )
     redo = " and ".join(f"`optic-trigger redo --from scan --mosaic {m}`" for m in mosaics)
     return [
         f"mosaic {', '.join(f'{m:03d}' for m in mosaics)}: images {image_list(strangers)} show "
-        "tissue that matches none of their neighbours; expected overlaps that agree. Most likely "
-        "files are swapped or from another place: compare them with the acquisition's log, put "
-        f"right what is wrong, then {redo}{then}"
+        f"tissue that matches none of their neighbours; expected overlaps that agree.{swapped} "
+        "Most likely files are swapped or from another place: compare them with the acquisition's "
+        f"log, put right what is wrong, then {redo}{then}"
+    ]
+
+
+def exchanged_images(found: "TilePositions") -> list[tuple[int, int]]:
+    """Pairs of image numbers whose files were most likely swapped."""
+    partner = found.exchanged_with
+    return [
+        (int(a) + 1, int(partner[a]) + 1) for a in np.flatnonzero(partner >= 0) if a < partner[a]
     ]
 
 

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from PIL import Image
 
+from opticstream_smk.cli.dag import _is_needless
 from opticstream_smk.dag import write_dag
 from opticstream_smk.dag.drawing import Drawing
 from opticstream_smk.dag.graph import Graph, Node
@@ -14,6 +15,7 @@ from opticstream_smk.dag.png import SCALE, draw_png
 from opticstream_smk.dag.style import STATES, STYLES
 from opticstream_smk.dag.svg import draw_svg
 from opticstream_smk.errors import ConfigError
+from opticstream_smk.layout import ProjectLayout
 
 from .graphs import slices_graph
 
@@ -173,3 +175,16 @@ def test_other_suffixes_are_refused(tmp_path, name, graph):
         write_dag(graph, tmp_path / name)
     assert ("'.pdf'" if name == "plan.pdf" else "no suffix") in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_coordinates_of_what_an_earlier_version_stitched_are_no_job(tmp_path):
+    layout = ProjectLayout(tmp_path)
+    coordinates, stitched = (layout.mosaic_flag(1, name) for name in ("coordinates", "stitched"))
+    outputs = (layout.relative(coordinates),)
+    stitched.parent.mkdir(parents=True)
+    assert not _is_needless(layout, outputs)
+    stitched.touch()
+    assert _is_needless(layout, outputs)
+    assert not _is_needless(layout, (layout.relative(stitched),))
+    coordinates.touch()
+    assert not _is_needless(layout, outputs)

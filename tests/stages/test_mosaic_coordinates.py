@@ -250,6 +250,8 @@ def test_swapped_files_are_named_in_every_mosaic(project, phantoms):
     assert flag.extra["stranger_images"] == [6, 11]
     [warning] = flag.extra["warnings"]
     assert "mosaic 003: images 6,11 show tissue that matches none" in warning
+    assert "Images 6 and 11 fit in each other's place." in warning
+    assert flag.extra["exchanged_images"] in ([(6, 11)], [[6, 11]])
     assert "redo --from scan --mosaic 3" in warning
 
 
