@@ -166,7 +166,8 @@ def validate_products(
         except OpticStreamError as error:
             messages.append(f"{name}: {error}")
             continue
-        messages += [f"{name}: {fault}" for fault in _faults(content, wanted, known[name])]
+        what = f"{name} ({product})" if isinstance(product, Path) else name
+        messages += [f"{what}: {fault}" for fault in _faults(content, wanted, known[name])]
     return messages
 
 

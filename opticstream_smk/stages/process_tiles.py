@@ -172,7 +172,7 @@ def _linked(context: StageContext) -> TileWork:
             for modality, raw in files[image].items()
             if modality != "spectral"  # only archived
         }
-        _validate(context, image, sources)
+        _validate(context, image, sources, "map")
         for modality, source in sources.items():
             link_file(source, layout.processed_tile(context.mosaic, image, modality))
         return nothing_left
@@ -289,8 +289,13 @@ def _write_maps(
     }
 
 
-def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> None:
-    """Refuse products that cannot be right, before anything is written."""
+def _validate(
+    context: StageContext, image: int, made: Mapping[str, Any], culprit: str = "raw tile"
+) -> None:
+    """Refuse products that cannot be right, before anything is written.
+
+    `culprit` is what people should look at.
+    """
     from opticstream_smk.qc.validate import ProductLimits, validate_products
 
     config = context.config
@@ -306,8 +311,9 @@ def _validate(context: StageContext, image: int, made: Mapping[str, Any]) -> Non
     if faults:
         raise QualityError(
             f"image {image:04d} of mosaic {context.mosaic:03d} gives products that cannot be "
-            f"right: {'; '.join(faults)}. Look at the raw tile; if it is as it should be, "
-            "processing.validation holds the limits."
+            f"right: {'; '.join(faults)}. Look at the {culprit}: replace it, or move it out of the "
+            f"source folder and `optic-trigger close --mosaic {context.mosaic} --missing {image}`. "
+            "If it is as it should be, processing.validation holds the limits."
         )
 
 

@@ -25,13 +25,14 @@ def mosaic_files(
     scan = config.acquisition
     shape = (scan.tile_size_y, scan.alines(acquisition))
     count = scan.rows(acquisition) * scan.columns(acquisition)
-    return TileFiles(layout, mosaic, "aip", shape, count, missing)
+    return TileFiles(layout, mosaic, "aip", shape, count, missing, needs_values=True)
 
 
 def tile_signal(files: TileFiles) -> NDArray[np.float64]:
     """(N,) mean of each tile, dB; 0 for one that is missing."""
-    means = [files[index].mean(dtype=np.float64) for index in range(len(files))]
-    return np.nan_to_num(np.array(means, np.float64))
+    tiles = (files[index] for index in range(len(files)))
+    found = (tile[np.isfinite(tile)] for tile in tiles)
+    return np.array([values.mean(dtype=np.float64) if values.size else 0.0 for values in found])
 
 
 # --------------------------------------------------------------------------------- positions

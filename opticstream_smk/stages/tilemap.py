@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opticstream_smk import naming
 from opticstream_smk.config import Config
-from opticstream_smk.errors import CorruptInputError, IncompleteInputError
+from opticstream_smk.errors import CorruptInputError, IncompleteInputError, QualityError
 from opticstream_smk.io import nifti
 from opticstream_smk.layout import ProjectLayout
 from opticstream_smk.plan import Plan
@@ -110,7 +110,8 @@ class Tilemap:
 class TileFiles(Sequence[NDArray[np.float32]]):
     """The en-face maps of a mosaic as (y, x) images, each read when it is asked for.
 
-    A missing tile is NaN everywhere: it lies where the lattice has it and has no weight.
+    A missing tile is NaN everywhere: it lies where the lattice has it and has no weight. Where
+    `needs_values`, one that is there and is NaN everywhere is an error.
     """
 
     def __init__(
@@ -121,8 +122,11 @@ class TileFiles(Sequence[NDArray[np.float32]]):
         tile_shape: tuple[int, int],
         count: int,
         missing: Collection[int] = (),
+        *,
+        needs_values: bool = False,
     ) -> None:
         self._layout = layout
+        self._needs_values = needs_values
         self._mosaic = mosaic
         self._modality = modality
         self.tile_shape = tile_shape
@@ -152,8 +156,14 @@ class TileFiles(Sequence[NDArray[np.float32]]):
             raise IndexError(index)
         if index + 1 in self._missing:
             return np.full(self.tile_shape, np.nan, np.float32)
-        image = nifti.read_image(self.path(index), shape_yx=self.tile_shape)
-        return np.asarray(image, np.float32)
+        path = self.path(index)
+        image = np.asarray(nifti.read_image(path, shape_yx=self.tile_shape), np.float32)
+        if self._needs_values and not np.isfinite(image).any():
+            raise QualityError(
+                f"{path} has no finite value; it had when its tile was processed. Restore it, or "
+                "remove it and run `optic-trigger doctor --fix`, which has it made again."
+            )
+        return image
 
 
 def tile_count(images: Iterable[int], missing: Collection[int]) -> TileCount:
@@ -228,9 +238,12 @@ def read_tilemap(
         )
     # A dropped tile lies with another one, so that the canvas has no room for it.
     tiles = [tile_of.get(image, info.tiles[0]) for image in expected]
+    positions = np.array([(tile.y, tile.x) for tile in tiles])
+    is_listed = np.array([image in tile_of for image in expected])
+    _refuse_other_steps(config, acquisition, path, positions, is_listed)
     scan = config.acquisition
     return Tilemap(
-        positions_px=np.array([(tile.y, tile.x) for tile in tiles]),
+        positions_px=positions,
         is_anchored=np.array([tile.is_anchored for tile in tiles]),
         tile_shape=(scan.tile_size_y, scan.alines(acquisition)),
         avg_signal=np.array([tile.avg_signal for tile in tiles]),
@@ -239,6 +252,51 @@ def read_tilemap(
         missing=frozenset((*missing, *info.dropped)),
         dropped=frozenset(info.dropped),
     )
+
+
+def _refuse_other_steps(
+    config: Config,
+    acquisition: str,
+    path: Path,
+    positions_px: NDArray[np.float64],
+    is_listed: NDArray[np.bool_],
+) -> None:
+    """A template whose neighbours lie elsewhere is for another grid, although it has as many tiles.
+
+    Raises
+    ------
+    CorruptInputError
+        Half of the neighbours along rows or columns are off by more than 10 % of a tile; stages
+        keep their step to a few percent, and a tile that was moved by hand is one of many.
+    """
+    from opticstream_smk.mosaic import nominal_positions
+
+    scan = config.acquisition
+    grid = cells(config, acquisition)
+    shape = (scan.tile_size_y, scan.alines(acquisition))
+    off_px = positions_px - nominal_positions(grid, shape, scan.tile_overlap_percent)
+    tile_at = {tuple(cell): tile for tile, cell in enumerate(grid.tolist()) if is_listed[tile]}
+    for name, (down, right) in (("rows", (1, 0)), ("columns", (0, 1))):
+        pairs = np.array(
+            [
+                (tile, tile_at[row + down, column + right])
+                for (row, column), tile in tile_at.items()
+                if (row + down, column + right) in tile_at
+            ]
+        )
+        if not len(pairs):
+            continue
+        error = np.median(np.abs(off_px[pairs[:, 1]] - off_px[pairs[:, 0]]), axis=0)
+        if (error > 0.1 * np.array(shape)).any():
+            raise CorruptInputError(
+                f"{path}: neighbouring {name} of tiles are {error[0]:.0f} px (y) and "
+                f"{error[1]:.0f} px (x) from where they should be in a grid of "
+                f"{scan.columns(acquisition)} x {scan.rows(acquisition)} tiles of {shape[1]} x "
+                f"{shape[0]} px that overlap by {scan.tile_overlap_percent:g} %, {scan.grid_type}, "
+                f"{scan.grid_order}; it was made for another grid. Correct acquisition, or delete "
+                "the template and run `optic-trigger doctor --fix`, then snakemake: the "
+                "coordinates are solved again."
+            )
 
 
 def solved_tilemap(plan: Plan, mosaic: int, missing: Collection[int]) -> Tilemap:

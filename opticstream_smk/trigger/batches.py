@@ -1,7 +1,8 @@
 """Raw files and the batches that they make."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,8 @@ class RawBatch:
         Images of the batch that lack a file.
     problems
         Why the batch cannot be taken: one message for each file that is wrong.
+    lacks
+        Of the images that lack files and have others: the modalities that they lack.
     """
 
     mosaic: int
@@ -61,6 +64,7 @@ class RawBatch:
     files: tuple[RawFile, ...]
     missing: tuple[int, ...]
     problems: tuple[str, ...]
+    lacks: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[int, ...]:
@@ -82,7 +86,12 @@ class RawBatch:
     def progress(self) -> str:
         """How many of its tiles are there, and which are not."""
         total = len(self.images) + len(self.missing)
-        listed = ", ".join(map(str, self.missing))
+        listed = ", ".join(
+            f"{image} (no {' and no '.join(self.lacks[image])})"
+            if image in self.lacks
+            else f"{image}"
+            for image in self.missing
+        )
         return f"{len(self.images)} of {total} tiles" + (f", missing {listed}" if listed else "")
 
     @property
@@ -137,14 +146,20 @@ def make_batch(config: Config, mosaic: int, batch: int, found: TilesFound) -> Ra
                     "is not guessed."
                 )
     problems += [problem for file in files if (problem := _wrong_file(config, file, label))]
-    needed = set(needed_files(config))
+    needed = needed_files(config)
     images = naming.images_of_batch(batch, config.acquisition.rows(label))
+    missing = tuple(image for image in images if not set(needed) <= set(found.get(image, ())))
     return RawBatch(
         mosaic=mosaic,
         batch=batch,
         files=tuple(files),
-        missing=tuple(image for image in images if not needed <= set(found.get(image, ()))),
+        missing=missing,
         problems=tuple(problems),
+        lacks={
+            image: tuple(modality for modality in needed if modality not in found[image])
+            for image in missing
+            if set(needed) & set(found.get(image, ()))
+        },
     )
 
 

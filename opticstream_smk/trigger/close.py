@@ -113,7 +113,10 @@ def reopen_mosaic(config: Config, mosaic: int) -> Closed:
 
 
 def find_missing(plan: Plan, mosaic: int) -> list[int]:
-    """Images of a mosaic that no ``.ready`` lists as there, and that have no raw tile either.
+    """Images of a mosaic that have no raw tile, and of which nothing was made.
+
+    The raw tile of a batch that was processed may be gone; one that was moved away before, because
+    it is bad, is missing.
 
     Raises
     ------
@@ -134,8 +137,10 @@ def find_missing(plan: Plan, mosaic: int) -> list[int]:
     _refuse_wrong(own)
     there = {image for batch in own for image in batch.images}
     for batch in plan.ready_batches(mosaic):
-        ready = read_flag(plan.layout.batch_flag(mosaic, batch, "ready"))
-        there |= set(ready.tiles.done if ready else ())
+        flags = [plan.layout.batch_flag(mosaic, batch, made) for made in ("complex", "processed")]
+        if any(flag.exists() for flag in flags):
+            ready = read_flag(plan.layout.batch_flag(mosaic, batch, "ready"))
+            there |= set(ready.tiles.done if ready else ())
     return [image for image in plan.images(mosaic) if image not in there]
 
 

@@ -175,7 +175,7 @@ def test_a_late_tile_after_close(lacking, raw):
     project.trigger("scan", "--assume-stable")
     # The template was solved without the tile: it stays until it is redone.
     assert {rule for rule, _ in project.planned()} == {
-        "process_tiles", "qc_tiles", "stitch_enface", "qc_mosaic"
+        "process_tiles", "qc_tiles", "solve_mosaic_coordinates", "stitch_enface", "qc_mosaic"
     }  # fmt: skip
     project.snakemake()
     log = (project.dir / "logs/process_tiles/mosaic-01_batch-002.log").read_text()

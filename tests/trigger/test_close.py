@@ -111,8 +111,17 @@ def test_a_tile_that_is_there_and_wrong_is_not_missing(project, write_raw):
     assert close_mosaic(project.config, 1).missing == (4, 5, 6)
 
 
-def test_tiles_of_ready_batches_are_there_although_their_files_have_gone(project):
+def test_a_bad_tile_that_was_moved_away_before_it_was_processed_is_missing(project):
+    project.acquire(1, 2, 3, 4, 5, 6)
+    next(project.config.acquisition.sources[0].dir.glob("*image_0004*")).unlink()
+    assert close_mosaic(project.config, 1, missing=[4]).entered == (2,)
+    ready = read_flag(project.layout.batch_flag(1, 2, "ready"))
+    assert (ready.tiles.done, ready.tiles.missing) == ((3,), (4,))
+
+
+def test_tiles_of_processed_batches_are_there_although_their_files_have_gone(project):
     project.acquire(1, 2, 3)
+    project.add(Place("batch", 1, 1, 1), "processed")
     for path in project.config.acquisition.sources[0].dir.glob("*image_000[12]*"):
         path.unlink()
     assert close_mosaic(project.config, 1).missing == (4, 5, 6)
