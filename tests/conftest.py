@@ -3,10 +3,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from opticstream_smk.config import Config, load_config
 
 REPO = Path(__file__).resolve().parents[1]
+
+# How long an example takes says how busy the machine is, and the first one compiles.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture

@@ -74,6 +74,9 @@ def _tile_memory_mb(config: Config) -> int:
     """One tile in flight: blocks of B-lines that are read, computed and written."""
     scan, processing = config.acquisition, config.processing
     alines, depth = max(map(scan.alines, scan.labels)), scan.depth_samples
+    if scan.maps_are_input:
+        # Maps are looked at one after the other; the largest is a volume.
+        return 4 * alines * scan.tile_size_y * depth // _MB + _PROGRAM_MB
     counts = 2 * (scan.samples_per_aline or 2 * (depth + 24))
     threads = config.run.tile_threads
     # Two blocks of each; `psoct.engine` says how many B-lines they have.

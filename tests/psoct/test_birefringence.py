@@ -91,7 +91,7 @@ def literal_unwrap(method: str, v: Volumes, surface: np.ndarray, depth: int) -> 
     return result
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([2, 40, 150, 260])),

@@ -56,7 +56,7 @@ def literal_maps(
     return maps
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 30)),
@@ -150,7 +150,6 @@ def test_circular_mean_crosses_the_ends_of_the_range() -> None:
     assert (ori == 90).all()
 
 
-@settings(deadline=None)
 @given(dn=st.floats(1e-5, 3e-4), start=st.floats(0.5, 3.0), wavelength=st.sampled_from([1.3, 0.84]))
 def test_birefringence_of_a_straight_rise(dn: float, start: float, wavelength: float) -> None:
     volumes = constant(0.0, (1, 1, 100))

@@ -29,7 +29,7 @@ def sampling(samples: int, seed: int = 0) -> SpectralSampling:
     return SpectralSampling(lower, lower + 1, weight, correction)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     alines=st.sampled_from([1, 2, 3, 16, 31, 33, 64, 97]),
@@ -175,7 +175,7 @@ def test_surface_is_exact(dtype: type, windows: tuple[int, int]) -> None:
     np.testing.assert_array_equal(surface, twins.strongest_rise(dbi[:, 1].T, *windows))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 50))
 def test_window_maps(seed: int, length: int) -> None:
     rng = np.random.default_rng(seed)

@@ -56,7 +56,7 @@ def literal_jones(
     return jones
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     samples=st.sampled_from([64, 115, 128]),

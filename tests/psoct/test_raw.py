@@ -61,7 +61,7 @@ def packed(folder: Path, counts: np.ndarray, extra: bytes = b"") -> Path:
     return path
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), triples=st.integers(1, 40))
 def test_unpacking_equals_the_literal_rule(seed: int, triples: int) -> None:
     data = np.random.default_rng(seed).integers(0, 256, 3 * triples, dtype=np.uint8)

@@ -13,7 +13,7 @@ def noise(seed: int, shape: tuple[int, ...], top: int = 65535) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, top, shape, dtype=np.uint16, endpoint=True)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     alines=st.integers(1, 9),
@@ -91,7 +91,7 @@ def test_unusable_arguments() -> None:
             spectral_to_jones(bad, cal)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),

@@ -39,7 +39,7 @@ def literal_surface(
     return median_filter(surface, size=3, mode="reflect")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 60)),
@@ -54,7 +54,7 @@ def test_equals_the_literal_method(
     np.testing.assert_array_equal(find_surface(dbi, args=args), expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 60)),

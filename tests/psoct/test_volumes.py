@@ -17,7 +17,6 @@ def voxel(jones1: complex, jones2: complex, *, quirks: bool) -> list[float]:
     return [float(v.dbi[0, 0, 0]), float(v.r3d[0, 0, 0]), float(v.o3d[0, 0, 0])]
 
 
-@settings(deadline=None)
 @given(
     retardance=st.floats(0.5, 89.5),
     orientation=st.floats(-90, 90, exclude_min=True),
@@ -52,7 +51,7 @@ def test_recovers_retardance_and_orientation(
     assert -90 < v.o3d[0, 0, 0] <= 90
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     jones=st.lists(
         st.sampled_from([1, -1, 1j, -1j, -1 + 1e-7j, -1 - 1e-7j, 1e-7j - 1e-7, -0.0, 0]),
