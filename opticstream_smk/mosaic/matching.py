@@ -15,6 +15,7 @@ from opticstream_smk.mosaic.pairs import (
     outweighs,
     search_range,
     sure_offsets,
+    together_outweigh,
 )
 from opticstream_smk.mosaic.resolve import Resolution, resolve_positions
 
@@ -123,6 +124,7 @@ def match_mosaic(
     expectation, stage = _expect(pairs, geometry, neighbours, prior)
     offset = _between(expectation.positions, neighbours)
     clear = [outweighs(*given) for given in zip(pairs, offset, expectation.scatter, strict=True)]
+    clear = together_outweigh(pairs, clear, offset, expectation.scatter)
     sure = [pair for pair, is_clear in zip(pairs, clear, strict=True) if is_clear]
     expectation, stage = _expect(sure, geometry, neighbours, prior)
     offset = _between(expectation.positions, neighbours)

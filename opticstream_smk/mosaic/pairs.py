@@ -188,12 +188,59 @@ def outweighs(pair: Pair, expected: NDArray[np.float64], sigma: NDArray[np.float
     """
     if pair.peak is None or pair.offset is None:
         return False
-    departure = float((((pair.offset.shift - expected) / sigma) ** 2).sum())
-    unlikely = (_FREEDOM + 2) / 2 * np.log1p(departure / _FREEDOM)
+    unlikely = _unlikeliness(pair.offset.shift - expected, sigma)
     return bool(
         pair.peak.evidence - unlikely >= _MIN_EVIDENCE
         and pair.peak.margin - unlikely >= _CLEAR_MARGIN
     )
+
+
+def together_outweigh(
+    pairs: Sequence[Pair],
+    is_clear: Sequence[bool],
+    expected: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+) -> list[bool]:
+    """Which matches are clear, each by itself or with others that say that a tile slipped.
+
+    When the stage slips at a tile, all of its matches depart from what is expected by the same
+    shift, which chance ones do not: that it is unlikely then counts once for all of them.
+
+    Parameters
+    ----------
+    pairs
+        P pairs.
+    is_clear
+        (P,) as `outweighs` says.
+    expected, sigma
+        (P, 2) offsets and their standard deviations, px.
+    """
+    clear = list(is_clear)
+    doubtful: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
+    for index, pair in enumerate(pairs):
+        if pair.offset is not None and not is_clear[index]:
+            departure = pair.offset.shift - expected[index]
+            doubtful.setdefault(pair.tile_a, []).append((index, -departure))
+            doubtful.setdefault(pair.tile_b, []).append((index, departure))
+    for matches in doubtful.values():
+        slip = np.median([departure for _, departure in matches], axis=0)
+        agreeing = [i for i, departure in matches if np.abs(departure - slip).max() <= _NEAR_PX]
+        if len(agreeing) < 2:
+            continue
+        peaks = [peak for i in agreeing if (peak := pairs[i].peak) is not None]
+        unlikely = _unlikeliness(slip, sigma[agreeing].mean(axis=0))
+        evidence = sum(peak.evidence for peak in peaks) - unlikely
+        margin = sum(peak.margin for peak in peaks) - unlikely
+        if evidence >= _MIN_EVIDENCE and margin >= _CLEAR_MARGIN:
+            for i in agreeing:
+                clear[i] = True
+    return clear
+
+
+def _unlikeliness(departure: NDArray[np.float64], sigma: NDArray[np.float64]) -> float:
+    """How unlikely, in nats, the stage was to depart by (y, x) px from where it should be."""
+    squared = float(((departure / sigma) ** 2).sum())
+    return float((_FREEDOM + 2) / 2 * np.log1p(squared / _FREEDOM))
 
 
 def is_clear_match(pair: Pair) -> bool:

@@ -40,6 +40,8 @@ EDGE_DTYPE = np.dtype(
 # Evidence, nats, of matches that show that two tiles are neighbours. Tissue has hundreds; less may
 # be chance close to where the tile is expected, which does no harm to its position.
 _FIRM_EVIDENCE = 12.0
+# Overlaps of some hundred pixels never have as much: then so many times the median of all matches.
+_FIRM_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,9 @@ def find_oddities(
     found: Matched,
 ) -> Oddities:
     """Look for overlaps and tiles that should match and do not."""
-    is_firm = (found.weights > 0) & (found.measured.evidence >= _FIRM_EVIDENCE)
+    is_used, evidence = found.weights > 0, found.measured.evidence
+    usual = float(np.median(evidence[is_used])) if is_used.any() else 0.0
+    is_firm = is_used & (evidence >= min(_FIRM_EVIDENCE, _FIRM_SHARE * usual))
     has_content = overlaps_with_content(filtered, found.resolution.positions, pairs, is_firm)
     is_held = np.isin(np.arange(len(filtered)), pairs[is_firm])
     exchanged_with = find_exchanged(

@@ -1,10 +1,12 @@
 """Which matches are believed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from opticstream_smk.mosaic.correlate import Peak
-from opticstream_smk.mosaic.pairs import Pair, accepted, outweighs
+from opticstream_smk.mosaic.pairs import Pair, accepted, outweighs, together_outweigh
 from opticstream_smk.mosaic.subpixel import Offset
 
 
@@ -27,6 +29,34 @@ def pair(*, evidence=8.0, margin=30.0, sigma=0.1, shift=(0.0, 100.0)):
 def test_a_match_far_off_needs_more(given, kept):
     sigma = np.array([3.0, 3.0])
     assert outweighs(pair(**given), np.array([0.0, 100.0]), sigma) == kept
+
+
+@pytest.mark.parametrize(
+    ("shifts", "kept"),
+    [
+        # Tile 1 is the second of the first pair and the first of the second one.
+        (((5.0, 4.0), (-5.0, -4.0)), [True, True]),
+        (((5.0, 4.0), (-6.0, -3.0)), [True, True]),
+        (((5.0, 4.0), (5.0, 4.0)), [False, False]),
+        (((5.0, 4.0), (-5.0, 8.0)), [False, False]),
+        (((5.0, 4.0), None), [False, False]),
+    ],
+    ids=str,
+)
+def test_weak_matches_that_agree_on_a_slip_are_kept(shifts, kept):
+    ends = ((0, 1), (1, 2))
+    pairs = [
+        Pair(*tiles)
+        if shift is None
+        else replace(
+            pair(evidence=14.0, margin=15.0, shift=shift), tile_a=tiles[0], tile_b=tiles[1]
+        )
+        for tiles, shift in zip(ends, shifts, strict=True)
+    ]
+    expected, sigma = np.zeros((2, 2)), np.full((2, 2), 0.35)
+    alone = [outweighs(*given) for given in zip(pairs, expected, sigma, strict=True)]
+    assert alone == [False, False]
+    assert together_outweigh(pairs, alone, expected, sigma) == kept
 
 
 def test_nothing_outweighs_without_an_offset():

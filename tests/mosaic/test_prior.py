@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from opticstream_smk.mosaic import solve_positions
+from opticstream_smk.mosaic import measure_drift, solve_positions
 from tests.mosaic.phantom import make_phantom, position_errors, rms
 
 EMPTY = [0, 5, 9]
@@ -85,3 +85,16 @@ def test_a_prior_without_any_tile_is_the_nominal_grid(phantom, partly_empty):
 def test_what_does_not_fit_is_refused(phantom, prior, sigma, message):
     with pytest.raises(ValueError, match=message):
         solve(phantom.tiles, phantom, prior, sigma)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_a_slip_of_small_tiles_is_found_and_none_is_strange(seed):
+    """Overlaps of 19 px: no match tells much by itself."""
+    phantom = make_phantom(3, 3, (64, 64), 30, seed=seed, jitter_px=1.0)
+    prior = phantom.true.copy()
+    prior[4] += (5.0, -4.0)
+    found = solve_positions(phantom.tiles, phantom.cells, overlap_percent=30, prior_px=prior)
+    drift = measure_drift(found, prior)
+    assert drift.worst_tile == 4
+    assert drift.worst_px == pytest.approx(np.hypot(5, 4), abs=0.7)
+    assert not found.is_stranger.any()
