@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +25,12 @@ from opticstream_smk.mosaic.tile_configuration import (
     places_of_images,
     read_tile_configuration,
 )
+from opticstream_smk.programs.own_folder import own_folder
 from opticstream_smk.programs.run import ProgramRun, last_lines, run_program, signal_name
 from opticstream_smk.programs.supervise import NOT_STARTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -137,7 +136,7 @@ def run_fiji(
         It failed, took too long, or left no complete result; tells what it said last.
     """
     program = find_fiji(fiji)
-    with _new_folder(folder, label) as own:
+    with own_folder(folder, f"{FIJI_FOLDER}{label}-") as own:
         names = _export(tiles, own)
         macro = own / "stitch.ijm"
         text = stitching_macro(
@@ -296,21 +295,3 @@ def _read_result(path: Path, names: Sequence[str], done: ProgramRun) -> NDArray[
             f"{', '.join(missing[:5])}; expected all. Mend what it says.{said}"
         )
     return given_positions(found, images)
-
-
-@contextlib.contextmanager
-def _new_folder(parent: Path, label: str) -> Iterator[Path]:
-    """A new folder, removed in the end."""
-    prefix = f"{FIJI_FOLDER}{label}-"
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(f"{prefix}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        # A name of its own, for a Fiji that nobody could end may still write into the last one.
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    except OSError as error:
-        raise write_error(parent / prefix, error) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,6 @@ from opticstream_smk import naming
 from opticstream_smk.config.matlab import reads_spectra
 from opticstream_smk.errors import CorruptInputError, OpticStreamError, QualityError
 from opticstream_smk.io import nifti, throttle
-from opticstream_smk.io.atomic import write_error
 from opticstream_smk.io.raw_files import unchanged_raw
 from opticstream_smk.layout import MATLAB_FOLDER
 from opticstream_smk.matlab import run as matlab
@@ -29,6 +26,7 @@ from opticstream_smk.matlab.toolbox import (
     toolbox_sha256,
 )
 from opticstream_smk.plan import image_list, makes_complex
+from opticstream_smk.programs.own_folder import own_folder
 from opticstream_smk.stages.resources import matlab_workers
 from opticstream_smk.stages.stage import Outcome, StageContext, TilesFailedError
 from opticstream_smk.stages.tiles import (
@@ -74,7 +72,10 @@ def run_batch(context: StageContext, work: TileWork, write: Write) -> Outcome:
         code are those of the cause.
     """
     batch = _Batch(context, work)
-    with _own_folder(context) as folder:
+    processed = context.layout.mosaic(context.mosaic) / "processed"
+    prefix = f"{MATLAB_FOLDER}{naming.batch_stem(context.place.batch or 0)}-"
+    # On the file system of the products.
+    with own_folder(processed, prefix) as folder:
         failure = batch.run(folder)
         made = replace(work, make=lambda image, _: partial(batch.take, image, folder, write))
         if failure is not None:
@@ -240,27 +241,6 @@ def _read_products(files: Mapping[str, Path]) -> "TileProducts":
 def _flat(array: "NDArray[Any]") -> "NDArray[Any]":
     """The toolbox saves maps as (X, Y, 1)."""
     return array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-
-
-@contextlib.contextmanager
-def _own_folder(context: StageContext) -> Iterator[Path]:
-    """A new folder on the file system of the products; what a killed stage left is removed."""
-    stem = naming.batch_stem(context.place.batch or 0)
-    processed = context.layout.mosaic(context.mosaic) / "processed"
-    prefix = f"{MATLAB_FOLDER}{stem}-"
-    try:
-        processed.mkdir(parents=True, exist_ok=True)
-        # The lock of the flag is held: no other stage of this batch is at work.
-        for left in processed.glob(f"{prefix}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        # A name of its own, for a MATLAB that nobody could end may still write into the last one.
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=processed))
-    except OSError as error:
-        raise write_error(processed / prefix, error) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log_hint(context: StageContext) -> str:
